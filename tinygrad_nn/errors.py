@@ -1,0 +1,56 @@
+"""The exceptions this package raises, and the function that words the error of a failed operation.
+
+Each class also derives from the built-in that Python users expect (`ValueError` for a bad shape, `TypeError` for a
+bad dtype, `RuntimeError` for a graph that cannot be walked), so `except ValueError` keeps working.
+"""
+
+from __future__ import annotations
+
+
+class TinygradError(Exception):
+    """Base of every exception of this package."""
+
+
+class ShapeError(TinygradError, ValueError):
+    """Shapes that do not fit together, or an axis that does not exist."""
+
+
+class DTypeError(TinygradError, TypeError):
+    """A dtype that the operation cannot work with, such as an integer that is asked for a gradient."""
+
+
+class ArgumentError(TinygradError, ValueError):
+    """A value that an argument cannot have."""
+
+
+class GraphError(TinygradError, RuntimeError):
+    """A graph that cannot be walked: nothing recorded, already freed, or overwritten since."""
+
+
+class DataError(TinygradError, ValueError):
+    """A file that is not what it should be, or data that cannot be had."""
+
+
+class MissingExtraError(TinygradError, ImportError):
+    """An optional library is needed; the message names the extra that brings it."""
+
+
+def describe(value: object) -> str:
+    """`float32(3, 4)` for an array, `int 3` for a Python number: how errors show an argument."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        text = repr(value)
+        return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"
+    return f"{dtype}{tuple(shape)}"
+
+
+def operation_error(name: str, args: tuple[object, ...], cause: Exception) -> TinygradError:
+    """The error for operation `name` that NumPy refused with `cause`: what was given, and NumPy's reason."""
+    given = ", ".join(describe(a) for a in args)
+    kind = DTypeError if isinstance(cause, TypeError) else ShapeError
+    return kind(f"{name}: cannot take ({given}): {cause}")
+
+
+def missing_extra(library: str, extra: str, purpose: str) -> MissingExtraError:
+    """The error for an optional library that is not installed."""
+    return MissingExtraError(f"{purpose} needs {library}: pip install 'tinygrad_nn[{extra}]'")

@@ -1,0 +1,239 @@
+"""The recorded graph and the two walks over it. Knows no Tensor: gradients are whatever the rules compute with.
+
+A node is made when its operation runs, and takes the next number of one rising counter; its parents were made before.
+So *creation order is a topological order*: sorting the reachable nodes by that number is all the ordering a walk
+needs. Nothing recurses, so depth and fan-in are limited by memory alone.
+
+A node owns no reference to the Tensor it belongs to, only the arrays its rules name (see `registry`), so a graph is a
+tree of references from results back to inputs, without cycles: dropping the result frees it at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import GraphError
+
+if TYPE_CHECKING:
+    from .registry import Op  # for annotations only: at run time this file imports nothing above it
+
+next_order = itertools.count().__next__  # atomic in CPython, so threads may record at the same time
+_by_order = attrgetter("order")
+
+
+class Node:
+    """One recorded operation: its parents, and what its derivative rules will need."""
+
+    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch")
+
+    def __init__(
+        self,
+        op: Op,
+        parents: tuple[Node | Leaf | None, ...],
+        saved: tuple[Any, ...],
+        params: dict[str, Any],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.order = next_order()
+        self.op = op
+        self.parents = parents  # one per argument; None where no gradient is wanted
+        self.saved: tuple[Any, ...] | None = saved  # (output, *arguments); None once freed
+        self.params = params
+        self.shape = shape
+        self.dtype = dtype
+        self.watch: Watch | None = None
+
+
+class Leaf:
+    """A graph input that wants a gradient; the gradient is kept here."""
+
+    __slots__ = ("order", "shape", "dtype", "grad", "watch")
+    op = None  # what tells a leaf from a recorded operation
+    parents: tuple[()] = ()
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.order = next_order()
+        self.shape = shape
+        self.dtype = dtype
+        self.grad: Any = None
+        self.watch: Watch | None = None
+
+
+class Watch:
+    """What a user asked of one node: hooks on its gradient, and the gradient itself if retained."""
+
+    __slots__ = ("hooks", "retain", "grad")
+
+    def __init__(self) -> None:
+        self.hooks: dict[int, Callable[[Any], Any]] = {}
+        self.retain = False
+        self.grad: Any = None
+
+
+AnyNode = Node | Leaf
+Unpack = Callable[[Node], tuple[tuple[Any, ...], dict[str, Any]]]
+Fit = Callable[[Any, AnyNode], Any]
+
+
+def reachable(roots: Iterable[AnyNode]) -> list[AnyNode]:
+    """Every node the roots depend on, themselves included, oldest first."""
+    found = set(roots)
+    stack = list(found)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in found:
+                found.add(parent)
+                stack.append(parent)
+    return sorted(found, key=_by_order)
+
+
+def dependents(nodes: Iterable[AnyNode], sources: Iterable[AnyNode]) -> set[AnyNode]:
+    """Those of `nodes` (oldest first) that depend on a source; the sources count."""
+    found = set(sources)
+    for node in nodes:
+        if not found.isdisjoint(node.parents):
+            found.add(node)
+    return found
+
+
+def reverse(
+    seeds: dict[AnyNode, Any],
+    *,
+    targets: frozenset[AnyNode] = frozenset(),
+    wanted: set[AnyNode] | None = None,
+    unpack: Unpack | None = None,
+    fit: Fit,
+    observe: Fit,
+    free: bool,
+) -> tuple[dict[AnyNode, Any], set[AnyNode]]:
+    """Pull the cotangents `seeds` of some nodes back through the graph.
+
+    With `wanted`, only edges to those nodes are followed. `unpack` gives a node's saved values as Tensors, to record
+    the walk itself; without it rules run on the saved arrays, and sums go into buffers that this walk made. `fit`
+    makes a cotangent the shape and dtype of its node, `observe` runs hooks. Returns the cotangents of all leaves and
+    targets, and which of them are such buffers (others may share memory).
+    """
+    plain = unpack is None
+    grads = dict(seeds)
+    owned: set[AnyNode] = set()
+    ends: dict[AnyNode, Any] = {}
+    heap = [(-node.order, node) for node in grads]  # newest first: a node is met after all that depend on it
+    heapify(heap)
+    while heap:
+        node = heappop(heap)[1]
+        g = grads.pop(node)
+        if node.watch is not None:
+            g = observe(node, g)
+            owned.discard(node)
+        op = node.op
+        if op is None:
+            ends[node] = g
+            continue
+        if node in targets:
+            ends[node] = g
+        saved, params = node.saved, node.params
+        if saved is None:
+            raise freed(node)
+        if node.order < writes.last:
+            writes.check(node)
+        if not plain:
+            saved, params = unpack(node)
+        for parent, rule in zip(node.parents, op.vjps):  # noqa: B905  # variadic rules have no length
+            if parent is None or (wanted is not None and parent not in wanted):
+                continue
+            pulled = rule(g, *saved, **params) if params else rule(g, *saved)
+            if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):
+                pulled = fit(pulled, parent)
+            total = grads.get(parent)
+            if total is None:
+                grads[parent] = pulled
+                heappush(heap, (-parent.order, parent))
+                if plain and pulled is not g and pulled.base is None:
+                    owned.add(parent)
+            elif parent in owned and pulled.ndim:
+                total += pulled
+            else:
+                grads[parent] = total + pulled
+                if plain:
+                    owned.add(parent)
+        if free:
+            node.saved = None
+            node.parents = ()
+    return ends, owned
+
+
+def forward(nodes: Iterable[AnyNode], tangents: dict[AnyNode, Any], *, unpack: Unpack, fit: Fit) -> None:
+    """Push `tangents` (of some nodes) forward to all of `nodes` that depend on them; `nodes` come oldest first."""
+    for node in nodes:
+        if node in tangents or node.op is None:
+            continue
+        moving = [(i, tangents[p]) for i, p in enumerate(node.parents) if p is not None and p in tangents]
+        if not moving:
+            continue
+        if node.saved is None:
+            raise freed(node)
+        saved, params = unpack(node)
+        total = None
+        for i, t in moving:
+            pushed = node.op.jvps[i](t, *saved, **params)
+            total = pushed if total is None else total + pushed
+        tangents[node] = fit(total, node)
+
+
+class Writes:
+    """Who wrote into which array after it was recorded.
+
+    A write through the Tensor API takes the next creation number and notes it for the memory it changed. A node made
+    before, that kept that memory, would give a wrong gradient: the walk refuses. Nodes made after the last write, the
+    usual case, cost one comparison.
+    """
+
+    def __init__(self) -> None:
+        self.last = -1
+        self._stamps: dict[int, tuple[int, str, weakref.ref[Any]]] = {}
+
+    def note(self, array: np.ndarray[Any, Any], writer: str) -> None:
+        """`writer` has just changed `array`."""
+        owner = _owner(array)
+        key = id(owner)
+        self.last = next_order()
+        self._stamps[key] = (self.last, writer, weakref.ref(owner, lambda _: self._stamps.pop(key, None)))
+
+    def check(self, node: Node) -> None:
+        """Raise if something that `node` kept has been written since."""
+        for i, kept in enumerate(node.saved or ()):
+            if isinstance(kept, np.ndarray):
+                stamp = self._stamps.get(id(_owner(kept)))
+                if stamp is not None and stamp[0] > node.order:
+                    what = "its result" if i == 0 else f"its argument {i}"
+                    raise GraphError(
+                        f"backward of {node.op.name} needs {what}, {kept.dtype}{kept.shape}, but {stamp[1]} wrote into "
+                        "that array after the operation ran: the gradient would be wrong. Write into a copy, or call "
+                        "backward first."
+                    )
+
+
+def _owner(array: Any) -> Any:
+    """The array that owns the memory `array` looks into."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+writes = Writes()
+
+
+def freed(node: Node) -> GraphError:
+    """The error for walking a node whose saved arrays are gone."""
+    return GraphError(
+        f"backward through {node.op.name} (result {node.dtype}{node.shape}) a second time: its saved arrays were freed "
+        "by the first. Call backward(retain_graph=True) the first time, or run the forward pass again."
+    )

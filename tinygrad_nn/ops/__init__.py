@@ -1,0 +1,1 @@
+"""One declaration per operation. Importing this package fills the registry."""

@@ -1,0 +1,171 @@
+"""`elementwise`, `linear`, `general`, `constant`: declare an operation and get its public function.
+
+The function is generic: a Tensor among the arguments makes the result a Tensor (recorded if one wants a gradient);
+without any, it is the plain NumPy computation. Elementwise operations run most often, so their function is `apply`
+written out for one or two arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..domains import Domain, Reals
+from ..errors import ArgumentError
+from ..graph import Node
+from ..modes import is_grad_enabled
+from ..registry import Each, Op, Rule, register
+from ..tensor import PLAIN, Tensor, apply, constant, refused
+
+_NO_PARAMS: dict[str, Any] = {}
+_new = object.__new__
+
+
+def elementwise(
+    name: str,
+    forward: Callable[..., Any],
+    rules: Sequence[Rule],
+    *,
+    formula: str,
+    domain: Sequence[Domain] | None = None,
+    twin: Callable[..., Any] | None = None,
+    ties: str = "",
+    analytic: bool = False,
+    params: bool = False,
+) -> Any:
+    """Declare an operation that acts element by element: `rules[i](t, y, *args)` is t · ∂y/∂argument i.
+
+    With `params` the forward and the rules take keyword parameters as well.
+    """
+    domain = tuple(domain) if domain is not None else (Reals(),) * len(rules)
+    if len(domain) != len(rules):
+        raise ArgumentError(f"{name}: {len(rules)} rules but {len(domain)} domains; one of each for every argument")
+    op = Op(name, "elementwise", forward, tuple(rules), tuple(rules), twin, domain, (), ties, formula, analytic)
+    if params or len(rules) > 2:
+        return publish(op, _any_arity(op))
+    return publish(op, _unary(op) if len(rules) == 1 else _binary(op))
+
+
+def linear(
+    name: str, forward: Callable[..., Any], transposes: Sequence[Rule] | Each, *, joint: bool = False, **facts: Any
+) -> Any:
+    """Declare an operation linear in each argument, or with `joint` in all together; its jvp is the forward itself."""
+    op = Op(name, "linear", forward, transposes, joint=joint, analytic=True, **facts)
+
+    def push(i: int, t: Any, _y: Any, *args: Any, **params: Any) -> Any:
+        if joint:
+            args = tuple(_zeros_for(a) for a in args)
+        return apply(op, *args[:i], t, *args[i + 1 :], **params)
+
+    op.jvps = Each(push)
+    return publish(op, _any_arity(op))
+
+
+def general(
+    name: str, forward: Callable[..., Any], vjps: Sequence[Rule] | Each, jvps: Sequence[Rule] | Each, **facts: Any
+) -> Any:
+    """Declare an operation whose cotangent rules and tangent rules are both written out."""
+    op = Op(name, "general", forward, vjps, jvps, **facts)
+    return publish(op, _any_arity(op))
+
+
+def nondifferentiable(name: str, forward: Callable[..., Any], **facts: Any) -> Any:
+    """Declare an operation without derivative: comparisons, positions, tests. Its results carry no history."""
+    op = Op(name, "constant", forward, **facts)
+    return publish(op, _any_arity(op))
+
+
+def publish(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Register `op`, with `call` as its public function; returns `call`."""
+    op.call = call
+    call.__name__ = call.__qualname__ = op.name
+    if op.formula and not call.__doc__:
+        call.__doc__ = (
+            f"{op.formula}, element by element; arguments broadcast." if op.kind == "elementwise" else op.formula
+        )
+        if op.ties:
+            call.__doc__ += f" At a kink or tie: {op.ties}."
+    register(op)
+    return call
+
+
+def _zeros_for(arg: Any) -> Any:
+    return np.zeros(arg.shape, arg.dtype)
+
+
+def _any_arity(op: Op) -> Callable[..., Any]:
+    def call(*args: Any, **params: Any) -> Any:
+        return apply(op, *args, **params)
+
+    return call
+
+
+# The two functions below are the hot path of every network: what `wrap` and `apply` do is written out in them.
+
+
+def _unary(op: Op) -> Callable[..., Any]:
+    forward = op.forward
+    keep_y, (keep_x,) = op.keeps(1, 1)
+
+    def call(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            try:
+                return forward(constant(x))
+            except (TypeError, ValueError) as error:
+                raise refused(op, (x,), error) from None
+        a, node = x._data, x._node
+        try:
+            y = forward(a)
+        except (TypeError, ValueError) as error:
+            raise refused(op, (x,), error) from None
+        out = _new(Tensor)
+        out._data = y
+        if node is None or not is_grad_enabled():
+            out._node = None
+        else:
+            saved = (y if keep_y else None, a if keep_x else None)
+            out._node = Node(op, (node,), saved, _NO_PARAMS, y.shape, y.dtype)
+        return out
+
+    return call
+
+
+def _binary(op: Op) -> Callable[..., Any]:
+    forward, plain = op.forward, op.twin or op.forward
+    keeps = [op.keeps(mask, 2) for mask in range(4)]  # which arguments want a gradient: first 1, second 2
+    nothing = (None, None, None) if not keeps[3][0] and not any(keeps[3][1]) else None
+
+    def call(a: Any, b: Any) -> Any:
+        node_a = node_b = None
+        if isinstance(a, Tensor):
+            x, node_a = a._data, a._node
+            if isinstance(b, Tensor):
+                y, node_b = b._data, b._node
+            else:
+                y = b if isinstance(b, PLAIN) else constant(b)
+        elif isinstance(b, Tensor):
+            x, y, node_b = constant(a), b._data, b._node
+        else:
+            try:
+                return plain(constant(a), constant(b))
+            except (TypeError, ValueError) as error:
+                raise refused(op, (a, b), error) from None
+        try:
+            z = forward(x, y)
+        except (TypeError, ValueError) as error:
+            raise refused(op, (a, b), error) from None
+        out = _new(Tensor)
+        out._data = z
+        if (node_a is None and node_b is None) or not is_grad_enabled():
+            out._node = None
+            return out
+        saved = nothing
+        if saved is None:
+            keep_z, (keep_x, keep_y) = keeps[1 if node_b is None else 2 if node_a is None else 3]
+            saved = (z if keep_z else None, x if keep_x else None, y if keep_y else None)
+        out._node = Node(op, (node_a, node_b), saved, _NO_PARAMS, z.shape, z.dtype)
+        return out
+
+    return call

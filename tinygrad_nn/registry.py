@@ -1,0 +1,124 @@
+"""The table of operations, and the three kinds an operation can be.
+
+*elementwise*: `rules[i](t, y, *args)` is t times the partial derivative by argument i. That one function is the
+cotangent rule and the tangent rule; the engine sums over broadcast axes.
+
+*linear*: the forward is its own tangent rule, and only `transposes[i](g, y, *args, **params)` is written.
+`joint=True` means linear in all arguments together (`concat`), otherwise in each alone (`matmul`).
+
+*general*: `vjps[i]` and `jvps[i]` are both written out.
+
+Rules are written with this package's own functions, so they run on arrays (nothing recorded), or on Tensors to be
+differentiated again. A rule names what it does not need with a leading underscore: such values are not kept for it,
+and of an argument it then sees only `shape` and `dtype`.
+
+An operation with `residual=True` returns `(y, residual)`; rules get the keyword `residual`, which is None when the
+walk is itself recorded: then the rule must compute the thing again, in operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from .domains import Case, Domain, Reals
+from .errors import ArgumentError
+
+Rule = Callable[..., Any]
+Rules = Sequence[Rule]
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of a constant argument whose values no rule needs."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class Each:
+    """The rules of an operation with any number of arguments: `fn(i, g, y, *args, **params)` for argument i."""
+
+    def __init__(self, fn: Rule) -> None:
+        self.fn = fn
+
+    def __getitem__(self, i: int) -> Rule:  # also makes it iterable, without end
+        return partial(self.fn, i)
+
+
+@dataclass(eq=False, slots=True)
+class Op:
+    """One declared operation. `vjps` and `jvps` are empty where no derivative exists (comparisons, argmax)."""
+
+    name: str
+    kind: Literal["elementwise", "linear", "general", "constant"]
+    forward: Callable[..., Any]
+    vjps: Any = ()
+    jvps: Any = ()
+    twin: Callable[..., Any] | None = None  # the NumPy function with the same meaning
+    domain: tuple[Domain, ...] = (Reals(),)
+    cases: tuple[Case, ...] = ()
+    ties: str = ""  # what the gradient is at a kink or a tie
+    formula: str = ""
+    analytic: bool = False  # the forward accepts complex numbers and is complex-differentiable
+    residual: bool = False
+    joint: bool = False
+    reference: Callable[..., Any] | None = None  # the same function composed of other operations
+    call: Callable[..., Any] = field(init=False)  # the public function
+    _keeps: dict[int, tuple[bool, tuple[bool, ...]]] = field(init=False, default_factory=dict)
+
+    def keeps(self, mask: int, count: int) -> tuple[bool, tuple[bool, ...]]:
+        """Whether the output, and which of `count` arguments, must be kept if the arguments in `mask` are tracked."""
+        known = self._keeps.get(mask << 8 | count)
+        if known is None:
+            output, arguments = False, [False] * count
+            alike = isinstance(self.vjps, Each)  # then every argument's rule reads the same
+            for i in range(1 if alike else count):
+                if alike or mask >> i & 1:
+                    for names in self._wanted_by(i, count):
+                        output |= names[0]
+                        arguments = [a or b for a, b in zip(arguments, names[1:], strict=True)]
+            known = self._keeps[mask << 8 | count] = output, tuple(arguments)
+        return known
+
+    def _wanted_by(self, i: int, count: int) -> list[list[bool]]:
+        """What the vjp and the jvp by argument i read of (output, *arguments)."""
+        wanted = [reads(self.vjps[i], count)]
+        if self.kind == "linear":
+            wanted.append([False] + [not self.joint and j != i for j in range(count)])
+        else:
+            wanted.append(reads(self.jvps[i], count))
+        return wanted
+
+
+def reads(rule: Rule, count: int) -> list[bool]:
+    """Which of (output, *arguments) a rule reads: those it does not name with a leading underscore."""
+    skip = 1  # the cotangent or tangent
+    if isinstance(rule, partial):
+        rule, skip = rule.func, 2
+    code = rule.__code__  # type: ignore[attr-defined]  # rules are plain functions
+    names = code.co_varnames[: code.co_argcount]
+    wanted = [not n.startswith("_") for n in names[skip:]]
+    if code.co_flags & 0x04:  # *args stands for all remaining ones
+        star = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        wanted += [not star.startswith("_")] * (count + 1 - len(wanted))
+    if len(wanted) != count + 1:
+        raise ArgumentError(f"rule {rule!r} takes {names}, but there are {count} arguments: (t, y, *arguments)")
+    return wanted
+
+
+OPS: dict[str, Op] = {}
+TWINS: dict[Callable[..., Any], Op] = {}  # NumPy function -> operation, for NumPy's own protocols
+
+
+def register(op: Op) -> Op:
+    """Put an operation into the table; a name can be taken once."""
+    if op.name in OPS:
+        raise ArgumentError(f"operation {op.name!r} is registered already")
+    OPS[op.name] = op
+    if op.twin is not None:
+        TWINS[op.twin] = op
+    return op

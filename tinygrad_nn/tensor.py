@@ -1,0 +1,665 @@
+"""`Tensor`, and `apply`, through which every operation runs.
+
+A Tensor is two things: an array, and the graph node that made it (None when no gradient is wanted). Its operators and
+array methods are the public functions themselves, put on the class by `methods.py`; the declarations here are for
+readers and type checkers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import graph
+from .errors import ArgumentError, DTypeError, GraphError, TinygradError, describe, operation_error
+from .graph import Leaf, Node, Watch
+from .modes import is_grad_enabled
+from .registry import OPS, TWINS, Op, Spec
+
+if TYPE_CHECKING:
+    from types import EllipsisType, NotImplementedType
+
+    from ._types import ArrayLike, Axis, DTypeLike, Index
+
+_default_dtype: np.dtype[Any] = np.dtype(np.float32)
+
+
+def set_default_dtype(dtype: DTypeLike) -> None:
+    """Set the dtype that Python floats become; float32 at the start.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.tensor(0.5).dtype
+    dtype('float32')
+    """
+    global _default_dtype
+    chosen = np.dtype(dtype)
+    if chosen.kind != "f":
+        raise DTypeError(f"set_default_dtype: {chosen} is not a floating dtype; use float16, float32 or float64")
+    _default_dtype = chosen
+
+
+def get_default_dtype() -> np.dtype[Any]:
+    """The dtype that Python floats become.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.get_default_dtype()
+    dtype('float32')
+    """
+    return _default_dtype
+
+
+class Tensor:
+    """An n-dimensional array that can record how it was computed.
+
+    `data` is anything NumPy can make an array of; an ndarray is shared, not copied. `dtype` defaults to the array's
+    own, or for Python floats to the default dtype. With `requires_grad=True` (floating dtypes only) operations on the
+    tensor are recorded, and `backward()` of a result leaves the gradient in `.grad`.
+
+    >>> import tinygrad_nn as tg
+    >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    __slots__ = ("_data", "_node", "__weakref__")
+
+    _data: Any  # an ndarray, or a NumPy scalar until `data` is asked for
+    _node: Node | Leaf | None
+
+    def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
+        self._data = to_array(data, dtype)[()]  # 0-d arrays as NumPy scalars: they compute five times faster
+        self._node = None
+        if requires_grad:
+            self.requires_grad = True
+
+    # -- what it holds ------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> np.ndarray[Any, Any]:
+        """The array itself: no copy, nothing recorded. Assigning replaces it."""
+        if isinstance(self._data, np.generic):
+            self._data = np.asarray(self._data)
+        return self._data
+
+    @data.setter
+    def data(self, value: ArrayLike) -> None:
+        array = to_array(value, None)
+        if isinstance(self._node, Leaf):
+            _require_floating(array.dtype)
+            self._node.shape, self._node.dtype = array.shape, array.dtype
+        self._data = array
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded. Settable on tensors that no operation made."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value == (self._node is not None):
+            return
+        if isinstance(self._node, Node):
+            raise GraphError(f"requires_grad: this is the result of {self._node.op.name}; use detach() instead")
+        if value:
+            _require_floating(self._data.dtype)
+        self._node = Leaf(self._data.shape, self._data.dtype) if value else None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad` and return the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return not isinstance(self._node, Node)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` accumulated: on leaves, and where `retain_grad` asked for it."""
+        node = self._node
+        if isinstance(node, Leaf):
+            return node.grad  # type: ignore[no-any-return]  # graph.py knows no Tensor
+        return None if node is None or node.watch is None else node.watch.grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is None and self._node is None:
+            return
+        if not isinstance(self._node, Leaf):
+            raise GraphError("grad: only a leaf that requires a gradient has one that can be set")
+        if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
+            raise ArgumentError(f"grad: {describe(value)} given for a tensor {describe(self)}")
+        self._node.grad = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self._data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the elements."""
+        return self._data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the elements take."""
+        return self._data.nbytes  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> str:
+        """Where the array lives: "cpu" for NumPy."""
+        return str(getattr(self._data, "device", "cpu"))
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The array, shared. A tensor that requires a gradient must be detached first, or the graph would be lost.
+
+        >>> import tinygrad_nn as tg
+        >>> tg.tensor([1.0, 2.0]).numpy()
+        array([1., 2.], dtype=float32)
+        """
+        self._refuse_to_drop_graph("numpy()")
+        return self.data
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        if self._data.size != 1:
+            raise ArgumentError(f"item: {describe(self)} has {self.size} elements, not one")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested Python lists."""
+        return self._data.tolist()
+
+    # -- the graph ----------------------------------------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """A tensor with the same array and no history."""
+        return wrap(self._data, None)
+
+    def backward(
+        self, gradient: ArrayLike | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to `.grad` of every leaf it depends on.
+
+        `gradient` is the cotangent to start from, of this tensor's shape; it may be left out for a single element.
+        The graph is freed as the walk goes unless `retain_graph`. With `create_graph` the walk is itself recorded, so
+        that gradients can be differentiated again.
+        """
+        node = self._node
+        if node is None:
+            raise GraphError(
+                f"backward: {describe(self)} requires no gradient: no input of it does, or it was made under no_grad"
+            )
+        retain = create_graph if retain_graph is None else retain_graph
+        ends, owned = pull({node: seed(self, gradient)}, create=create_graph, free=not retain)
+        for leaf, g in ends.items():
+            if isinstance(leaf, Leaf):
+                _accumulate(leaf, g, leaf in owned)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this intermediate result in `.grad`, too."""
+        self._watch("retain_grad").retain = isinstance(self._node, Node)
+
+    def register_hook(self, fn: Callable[[Tensor], Tensor | None]) -> HookHandle:
+        """Call `fn` with the gradient of this tensor whenever one is computed; a returned tensor replaces it.
+
+        >>> import tinygrad_nn as tg
+        >>> x = tg.tensor(1.0, requires_grad=True)
+        >>> handle = x.register_hook(lambda g: 10 * g)
+        >>> (3 * x).backward()
+        >>> x.grad
+        tensor(30.)
+        """
+        hooks = self._watch("register_hook").hooks
+        key = graph.next_order()
+        hooks[key] = fn
+        return HookHandle(hooks, key)
+
+    def _watch(self, name: str) -> Watch:
+        if self._node is None:
+            raise GraphError(f"{name}: {describe(self)} requires no gradient")
+        if self._node.watch is None:
+            self._node.watch = Watch()
+        return self._node.watch
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    def _refuse_to_drop_graph(self, what: str) -> None:
+        if self._node is not None and is_grad_enabled():
+            raise GraphError(
+                f"{what}: this tensor requires a gradient, and an array would lose its history without a word. "
+                "Use detach().numpy(), or .data."
+            )
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def __setitem__(self, index: Index, value: ArrayLike) -> None:
+        """`x[index] = value`. Recorded as a functional update when a gradient is wanted, else written in place."""
+        tracked = self._node is not None or (isinstance(value, Tensor) and value._node is not None)
+        if tracked and is_grad_enabled():
+            self._become(OPS["index_update"].call(self, index, value), "x[index] = value")
+            return
+        index = OPS["index_update"].reference(index)  # type: ignore[misc]  # plain arrays in place of tensors
+        try:
+            self.data[index] = value._data if isinstance(value, Tensor) else value
+        except (TypeError, ValueError, IndexError) as error:
+            raise operation_error("x[index] = value", (self, index, value), error) from None
+        graph.writes.note(self.data, f"x[index] = value {_user_line()}")
+
+    def _in_place(self, name: str, other: ArrayLike) -> Tensor:
+        """`self op= other`: written into the array, or recorded and taken over when a gradient is wanted."""
+        result = OPS[name].call(self, other)
+        if not isinstance(result, Tensor):  # `other` refused
+            return result  # type: ignore[no-any-return]
+        if result.shape != self.shape:
+            raise operation_error(f"in-place {name}", (self, other), ValueError(f"the result has shape {result.shape}"))
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise operation_error(f"in-place {name}", (self, other), TypeError(f"the result is {result.dtype}"))
+        if result._node is not None:
+            self._become(result, f"in-place {name}")
+        else:
+            self.data[...] = result._data
+            graph.writes.note(self.data, f"in-place {name} {_user_line()}")
+        return self
+
+    def _become(self, result: Tensor, what: str) -> None:
+        if isinstance(self._node, Leaf):
+            raise GraphError(
+                f"{what}: this is a leaf that requires a gradient, and its old value would be lost to backward. "
+                "Write under no_grad(), or into a copy."
+            )
+        self._data, self._node = result._data, result._node
+
+    def __iadd__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("add", other)
+
+    def __isub__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("subtract", other)
+
+    def __imul__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("multiply", other)
+
+    def __itruediv__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("divide", other)
+
+    def __ipow__(self, other: ArrayLike) -> Tensor:  # type: ignore[misc]  # no modulo argument
+        return self._in_place("power", other)
+
+    # -- Python's protocols -------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        text = np.array2string(np.asarray(self._data), separator=", ", prefix="tensor(")
+        dtype = self.dtype
+        usual = dtype == _default_dtype or (dtype.kind in "ib" and dtype.itemsize in (1, 8) and dtype != np.int8)
+        extra = "" if usual and self.size else f", dtype={dtype}"
+        if not self.size:
+            extra = f", shape={self.shape}{extra}"
+        if isinstance(self._node, Node):
+            extra += f", from {self._node.op.name}"
+        elif self._node is not None:
+            extra += ", requires_grad=True"
+        return f"tensor({text}{extra})"
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self._data.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self._data)))
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ArgumentError(f"bool: {describe(self)} has {self.size} elements; use any() or all()")
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self._data.ndim or self._data.dtype.kind not in "iu":
+            raise TypeError(f"only a 0-d integer tensor is an index, not {describe(self)}")
+        return int(self._data)
+
+    def __contains__(self, value: ArrayLike) -> bool:
+        return bool((self._data == (value._data if isinstance(value, Tensor) else value)).any())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self._data.size == 1 else format(repr(self), spec)
+
+    __hash__ = object.__hash__  # == compares elements, so identity is all a hash can go by
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A copy of the data (and of a leaf's gradient), never of the graph."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin._data, twin._node = self._data.copy(), None
+        if isinstance(self._node, Leaf):
+            twin.requires_grad = True
+            twin.grad = None if self.grad is None else wrap(self.grad._data.copy(), None)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.data, isinstance(self._node, Leaf))
+
+    # -- NumPy's protocols --------------------------------------------------------------------------------------------
+
+    __array_priority__ = 1000
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        self._refuse_to_drop_graph("array of a tensor")
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        op = TWINS.get(ufunc)
+        if op is None or method != "__call__" or kwargs:
+            asked = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+            raise TypeError(
+                f"{asked}({', '.join(describe(i) for i in inputs)}{', ' + ', '.join(kwargs) + '=' if kwargs else ''}): "
+                "tensors support ufuncs that tinygrad_nn has, called plainly; use x.data for the array"
+            )
+        return op.call(*inputs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        op = TWINS.get(func)
+        if op is None:
+            raise TypeError(
+                f"np.{func.__name__}: tinygrad_nn has no differentiable twin of it; use x.data for the array"
+            )
+        return op.call(*args, **kwargs)
+
+    # -- operators and methods: bound by methods.py -------------------------------------------------------------------
+
+    if TYPE_CHECKING:
+        # METHODS
+        pass
+
+
+class HookHandle:
+    """Takes a hook off again: `handle.remove()`, or at the end of a `with` block."""
+
+    def __init__(self, hooks: dict[int, Any], key: int) -> None:
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        """Take the hook off; doing so twice is harmless."""
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+# -- making tensors ---------------------------------------------------------------------------------------------------
+
+_new = object.__new__
+
+
+def wrap(data: Any, node: Node | Leaf | None) -> Tensor:
+    """A Tensor of an array and its node, without any check."""
+    t = _new(Tensor)
+    t._data = data
+    t._node = node
+    return t
+
+
+def _rebuild(cls: type[Tensor], data: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
+    t = _new(cls)
+    t._data, t._node = data, None
+    t.requires_grad = requires_grad
+    return t
+
+
+def to_array(data: ArrayLike, dtype: DTypeLike | None) -> np.ndarray[Any, Any]:
+    """`data` as an array: NumPy values keep their dtype, Python floats take the default one."""
+    if isinstance(data, Tensor):
+        data = data.data
+    if isinstance(data, np.ndarray | np.generic):
+        array = np.asarray(data, dtype=dtype)
+    else:
+        try:
+            array = np.asarray(data)
+        except (TypeError, ValueError) as error:
+            raise operation_error("tensor", (data,), error) from None
+        if dtype is not None:
+            array = array.astype(dtype, copy=False)
+        elif array.dtype == np.float64 and not _holds_numpy(data):
+            array = array.astype(_default_dtype)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"tensor: {describe(data)} makes an array of dtype {array.dtype}, which holds no numbers")
+    return array
+
+
+def _holds_numpy(data: Any) -> bool:
+    """Whether a nested sequence has NumPy values or tensors at its leaves, which keep their dtype."""
+    while isinstance(data, Sequence) and len(data):
+        data = data[0]
+    return isinstance(data, np.ndarray | np.generic | Tensor) or hasattr(data, "__array__")
+
+
+def _require_floating(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "fc":
+        raise DTypeError(f"requires_grad: {dtype} cannot have a gradient; convert first, as with astype('float32')")
+
+
+def tensor(data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor of a *copy* of `data`, without history (see `asarray` for one that shares).
+
+    >>> import tinygrad_nn as tg
+    >>> tg.tensor([[1, 2], [3, 4]], dtype="float32").shape
+    (2, 2)
+    """
+    return Tensor(to_array(data, dtype).copy(), requires_grad=requires_grad)
+
+
+def asarray(data: ArrayLike, dtype: DTypeLike | None = None, copy: bool | None = None) -> Tensor:
+    """`data` as a Tensor, sharing memory where it can; a Tensor keeps its history. `copy=True` copies.
+
+    >>> import tinygrad_nn as tg
+    >>> x = tg.tensor(1.0, requires_grad=True)
+    >>> tg.asarray(x) is x
+    True
+    """
+    if isinstance(data, list | tuple) and _holds_tensor(data):
+        data = OPS["stack"].call([asarray(item) for item in data])
+    if not isinstance(data, Tensor):
+        array = to_array(data, dtype)
+        return wrap((array.copy() if copy else array)[()], None)
+    if dtype is not None and data.dtype != np.dtype(dtype):
+        return OPS["astype"].call(data, dtype)  # type: ignore[no-any-return]
+    return OPS["copy"].call(data) if copy else data
+
+
+def _holds_tensor(data: Any) -> bool:
+    return any(isinstance(d, Tensor) or (isinstance(d, list | tuple) and _holds_tensor(d)) for d in data)
+
+
+# -- running operations -----------------------------------------------------------------------------------------------
+
+
+PLAIN = (np.ndarray, float, int, bool, complex, np.generic)  # arguments that forwards take as they are
+
+
+def constant(value: Any) -> Any:
+    """An argument that is no Tensor, as the forwards take it: Python numbers and arrays as they are."""
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, list | tuple | range):
+        return to_array(value, None)
+    if hasattr(value, "__array_ufunc__") or hasattr(value, "__array_namespace__"):
+        return value  # another library's array
+    raise TypeError(f"{describe(value)} is neither a tensor nor an array nor a number")
+
+
+def apply(op: Op, *args: Any, **params: Any) -> Any:
+    """Run `op` on Tensors, arrays or numbers; record it when a Tensor among them wants a gradient.
+
+    Without any Tensor among `args` the result is a plain array. (`declare.py` has shorter forms of this for one and
+    two arguments without parameters.)
+    """
+    data, nodes, mask, bit, plain = [], [], 0, 1, True
+    for a in args:
+        if isinstance(a, Tensor):
+            plain = False
+            data.append(a._data)
+            nodes.append(a._node)
+            if a._node is not None:
+                mask |= bit
+        else:
+            data.append(constant(a))
+            nodes.append(None)
+        bit <<= 1
+    try:
+        y = op.forward(*data, **params)
+    except (TypeError, ValueError, IndexError) as error:
+        raise refused(op, args, error) from None
+    residual = None
+    if op.residual:
+        y, residual = y
+    if plain:
+        return y
+    if not mask or not op.vjps or not is_grad_enabled():
+        return wrap(y, None)
+    keep_y, keeps = op.keeps(mask, len(data))
+    kept = tuple(
+        [
+            d if k else n if n is not None else Spec(np.shape(d), getattr(d, "dtype", type(d)))
+            for d, n, k in zip(data, nodes, keeps)
+        ]
+    )
+    if op.residual:
+        params["residual"] = residual
+    return wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *kept), params, y.shape, y.dtype))
+
+
+def refused(op: Op, args: tuple[Any, ...], cause: Exception) -> Exception:
+    """The error to raise when the forward of `op` did: its own if it is worded already, else one naming what was given."""
+    return cause if isinstance(cause, TinygradError) else operation_error(op.name, args, cause)
+
+
+# -- walking the graph ------------------------------------------------------------------------------------------------
+
+
+def seed(output: Tensor, gradient: ArrayLike | None) -> Any:
+    """The cotangent to start from: `gradient` checked, or 1 for a single element."""
+    if gradient is None:
+        if output.size != 1:
+            raise GraphError(
+                f"backward: {describe(output)} has {output.size} elements, so say with gradient= what to start from "
+                "(for the sum of all: gradient=tg.ones_like(y))"
+            )
+        return np.ones(output.shape, output.dtype)
+    if isinstance(gradient, Tensor) and gradient._node is not None:
+        start: Any = gradient
+    else:
+        start = np.asarray(to_array(gradient, None), output.dtype)
+    if start.shape != output.shape:
+        raise ArgumentError(
+            f"backward: the gradient {describe(start)} must have the shape of the tensor {describe(output)}"
+        )
+    return start
+
+
+def pull(
+    seeds: dict[Any, Any],
+    *,
+    create: bool,
+    free: bool,
+    targets: frozenset[Any] = frozenset(),
+    wanted: set[Any] | None = None,
+) -> tuple[dict[Any, Any], set[Any]]:
+    """Run `graph.reverse` on arrays, or with `create` on Tensors so that the walk is recorded."""
+    if create:
+        seeds = {n: g if isinstance(g, Tensor) else wrap(g, None) for n, g in seeds.items()}
+    else:
+        seeds = {n: g._data if isinstance(g, Tensor) else g for n, g in seeds.items()}
+    return graph.reverse(
+        seeds,
+        targets=targets,
+        wanted=wanted,
+        unpack=recorded if create else None,
+        fit=_fit,
+        observe=_observe,
+        free=free,
+    )
+
+
+def recorded(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The saved values of a node as Tensors linked into the graph, so that what the rules do is recorded."""
+    saved = node.saved
+    assert saved is not None
+    y = None if saved[0] is None else wrap(saved[0], node)
+    args = (a if p is None or a is p else wrap(a, p) for a, p in zip(saved[1:], node.parents, strict=True))
+    params = {**node.params, "residual": None} if node.op.residual else node.params
+    return (y, *args), params
+
+
+def _fit(g: Any, node: Node | Leaf) -> Any:
+    """A cotangent summed over broadcast axes, in the dtype of its node."""
+    if g.shape != node.shape:
+        g = OPS["sum_to"].call(g, node.shape)
+    return g if g.dtype == node.dtype else OPS["astype"].call(g, node.dtype)
+
+
+def _observe(node: Node | Leaf, g: Any) -> Any:
+    """Run the hooks of a node on its gradient, and keep it if that was asked."""
+    watch = node.watch
+    assert watch is not None
+    t = g if isinstance(g, Tensor) else wrap(g, None)
+    for hook in list(watch.hooks.values()):
+        replaced = hook(t)
+        if replaced is not None:
+            if replaced.shape != node.shape:
+                raise ArgumentError(f"hook: returned {describe(replaced)} for a gradient of shape {node.shape}")
+            t = replaced
+    if watch.retain:
+        watch.grad = wrap(t._data.copy(), None) if t._node is None else t
+    return t if isinstance(g, Tensor) else t._data
+
+
+def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
+    """Add a gradient to a leaf's, into the same memory where nothing is recorded."""
+    old = leaf.grad
+    if isinstance(g, Tensor):
+        leaf.grad = g if old is None else old + g
+    elif old is None:
+        leaf.grad = wrap(g if owned else g.copy(), None)
+    elif old._node is not None:
+        leaf.grad = old + g
+    else:
+        old.data[...] += g
+
+
+def _user_line() -> str:
+    """`(file.py:12)`: the line outside this package that is running."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__ + "."):
+        frame = frame.f_back
+    return f"({frame.f_code.co_filename}:{frame.f_lineno})"
