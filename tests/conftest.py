@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tinygrad_nn.modes import is_grad_enabled
+from tinygrad_nn import modes
 from tinygrad_nn.tensor import get_default_dtype, set_default_dtype
 
 # No deadline: the first call of a function may import something, and machines that run tests are often shared.
@@ -31,7 +31,8 @@ collect_ignore = ["benchmarks"]  # run by hand, see CONTRIBUTING.md
 def sealed_modes() -> Iterator[None]:
     """Each test leaves recording on and float32 the default dtype; the one that does not is the one that fails."""
     yield
-    recording, dtype = is_grad_enabled(), get_default_dtype()
+    recording, dtype = modes.is_grad_enabled(), get_default_dtype()
+    modes._recording.set(True)
     set_default_dtype("float32")
     assert recording, "this test left recording switched off"
     assert dtype == np.float32, f"this test left {dtype} as the default dtype"
