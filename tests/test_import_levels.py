@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "tinygrad_nn"
 # folder. Files of one folder may import each other, but not in a circle.
 LEVELS = [
     ["errors", "_types"],
-    ["domains", "graph"],
+    ["domains", "graph", "tree"],
     ["registry", "modes"],
     ["tensor"],
     ["ops"],
