@@ -15,6 +15,10 @@ class ShapeError(TinygradError, ValueError):
     """Shapes that do not fit together, or an axis that does not exist."""
 
 
+class AxisError(ShapeError, IndexError):
+    """An axis or an index outside the array."""
+
+
 class DTypeError(TinygradError, TypeError):
     """A dtype that the operation cannot work with, such as an integer that is asked for a gradient."""
 
@@ -47,7 +51,7 @@ def describe(value: object) -> str:
 def operation_error(name: str, args: tuple[object, ...], cause: Exception) -> TinygradError:
     """The error for operation `name` that NumPy refused with `cause`: what was given, and NumPy's reason."""
     given = ", ".join(describe(a) for a in args)
-    kind = DTypeError if isinstance(cause, TypeError) else ShapeError
+    kind = DTypeError if isinstance(cause, TypeError) else AxisError if isinstance(cause, IndexError) else ShapeError
     return kind(f"{name}: cannot take ({given}): {cause}")
 
 

@@ -78,6 +78,22 @@ class Watch:
         self.grad: Any = None
 
 
+class Scatter:
+    """A cotangent that is zero but at an index: what reading `x[index]` sends back.
+
+    Many reads of one large array would each make an array of its size; these add into one buffer instead.
+    """
+
+    __slots__ = ("index", "values", "shape", "dtype", "add")
+
+    def __init__(self, index: Any, values: Any, shape: tuple[int, ...], add: Callable[[Any, Any, Any], None]) -> None:
+        self.index, self.values, self.shape, self.dtype, self.add = index, values, shape, values.dtype, add
+
+    def add_to(self, total: Any) -> None:
+        """`total[index] += values`, where an index that occurs twice adds twice."""
+        self.add(total, self.index, self.values)
+
+
 AnyNode = Node | Leaf
 Unpack = Callable[[Node], tuple[tuple[Any, ...], dict[str, Any]]]
 Fit = Callable[[Any, AnyNode], Any]
@@ -153,7 +169,16 @@ def reverse(
             if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):
                 pulled = fit(pulled, parent)
             total = grads.get(parent)
-            if total is None:
+            if type(pulled) is Scatter:
+                if total is None:
+                    heappush(heap, (-parent.order, parent))
+                    total = np.zeros(parent.shape, parent.dtype)
+                elif parent not in owned:
+                    total = total.copy()
+                pulled.add_to(total)
+                grads[parent] = total
+                owned.add(parent)
+            elif total is None:
                 grads[parent] = pulled
                 heappush(heap, (-parent.order, parent))
                 if plain and pulled is not g and pulled.base is None:
@@ -202,10 +227,12 @@ class Writes:
 
     def note(self, array: np.ndarray[Any, Any], writer: str) -> None:
         """`writer` has just changed `array`."""
-        owner = _owner(array)
+        owner = array if array.base is None else _owner(array)
         key = id(owner)
         self.last = next_order()
-        self._stamps[key] = (self.last, writer, weakref.ref(owner, lambda _: self._stamps.pop(key, None)))
+        known = self._stamps.get(key)  # of this very array: the entry of one that is gone went with it
+        alive = known[2] if known else weakref.ref(owner, lambda _: self._stamps.pop(key, None))
+        self._stamps[key] = (self.last, writer, alive)
 
     def check(self, node: Node) -> None:
         """Raise if something that `node` kept has been written since."""

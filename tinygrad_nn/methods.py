@@ -1,0 +1,96 @@
+"""Operators and array methods of `Tensor`: the public functions themselves, put on the class.
+
+`Tensor.__add__` *is* `add`, so an operator costs no call on top of it. The typed stubs that readers and type checkers
+see are in `tensor.py`; a test holds the two lists against each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import TinygradError
+from .ops import elementwise, index, linalg, reduce, shape
+from .registry import OPS, TWINS
+from .tensor import Tensor
+
+
+def _reflected(function: Any) -> Any:
+    def call(self: Any, other: Any) -> Any:
+        return function(other, self)
+
+    return call
+
+
+def _or_identity(function: Any) -> Any:
+    """`==` and `!=` with something that is no array (None, a string) say unequal, as Python expects."""
+
+    def call(self: Any, other: Any) -> Any:
+        try:
+            return function(self, other)
+        except (TypeError, TinygradError):
+            return NotImplemented
+
+    return call
+
+
+def _reshape(self: Any, *lengths: Any) -> Any:
+    return shape.reshape(self, lengths[0] if len(lengths) == 1 else lengths)
+
+
+def _transpose(self: Any, *axes: Any) -> Any:
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
+        axes = axes[0]
+    return shape.transpose(self, axes or None)
+
+
+OPERATORS = {
+    "add": elementwise.add,
+    "sub": elementwise.subtract,
+    "mul": elementwise.multiply,
+    "truediv": elementwise.divide,
+    "floordiv": elementwise.floor_divide,
+    "mod": elementwise.remainder,
+    "pow": elementwise.power,
+    "matmul": linalg.matmul,
+    "and": elementwise.bitwise_and,
+    "or": elementwise.bitwise_or,
+    "xor": elementwise.bitwise_xor,
+}
+METHODS = {
+    **{f"__{name}__": function for name, function in OPERATORS.items()},
+    **{f"__r{name}__": _reflected(function) for name, function in OPERATORS.items()},
+    "__neg__": elementwise.negative,
+    "__pos__": elementwise.positive,
+    "__abs__": elementwise.absolute,
+    "__invert__": elementwise.invert,
+    "__lt__": elementwise.less,
+    "__le__": elementwise.less_equal,
+    "__gt__": elementwise.greater,
+    "__ge__": elementwise.greater_equal,
+    "__eq__": _or_identity(elementwise.equal),
+    "__ne__": _or_identity(elementwise.not_equal),
+    "__getitem__": index.getitem,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "permute": _transpose,
+    "T": property(shape.transpose),
+    "mT": property(shape.matrix_transpose),
+    **{
+        name: getattr(module, name)
+        for module, names in (
+            (elementwise, "exp log sqrt square tanh sigmoid relu sin cos clip"),
+            (shape, "flatten swapaxes squeeze expand_dims astype copy repeat broadcast_to"),
+            (reduce, "sum mean var std max min prod cumsum cumprod argmax argmin all any"),
+            (index, "take"),
+            (linalg, "dot diagonal trace"),
+        )
+        for name in names.split()
+    },
+    "abs": elementwise.absolute,
+}
+for _name, _function in METHODS.items():
+    setattr(Tensor, _name, _function)
+
+# NumPy's functions, given a Tensor, call ours of the same meaning: the public function where operation and function differ.
+_PUBLIC = {name: f for module in (shape, reduce, index, linalg, elementwise) for name, f in vars(module).items()}
+TWINS.update({op.twin: _PUBLIC.get(op.name, op.call) for op in OPS.values() if op.twin is not None})

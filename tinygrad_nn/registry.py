@@ -111,7 +111,7 @@ def reads(rule: Rule, count: int) -> list[bool]:
 
 
 OPS: dict[str, Op] = {}
-TWINS: dict[Callable[..., Any], Op] = {}  # NumPy function -> operation, for NumPy's own protocols
+TWINS: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy function -> ours, for NumPy's own protocols
 
 
 def register(op: Op) -> Op:
@@ -119,6 +119,4 @@ def register(op: Op) -> Op:
     if op.name in OPS:
         raise ArgumentError(f"operation {op.name!r} is registered already")
     OPS[op.name] = op
-    if op.twin is not None:
-        TWINS[op.twin] = op
     return op

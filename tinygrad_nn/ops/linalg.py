@@ -1,0 +1,330 @@
+"""Products of matrices and of tensors: matmul, linear, einsum, tensordot, outer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._types import ArrayLike
+from ..domains import case
+from ..errors import ArgumentError, ShapeError, describe
+from ..registry import Each
+from ..tensor import Tensor, constant
+from .declare import general
+from .declare import linear as declare_linear
+from .elementwise import multiply
+from .reduce import sum
+from .shape import expand_dims, normalize_axis, reshape, shape_of, squeeze, sum_to, transpose
+
+# -- matrix products ---------------------------------------------------------------------------------------------------
+
+
+def _rows(x: Any) -> Any:
+    """All axes but the last joined into one."""
+    return x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
+
+
+def _matmul_second(g: Any, _y: Any, a: Any, _b: Any) -> Any:
+    if len(_b.shape) == 2 and a.ndim > 2:  # one matrix shared by a batch: one product, not a sum of many
+        return _rows(a).mT @ _rows(g)
+    return a.mT @ g
+
+
+_matmul = declare_linear(
+    "matmul",
+    np.matmul,
+    [lambda g, _y, _a, b: g @ b.mT, _matmul_second],
+    cases=(
+        case((2, 3), (3, 4)),
+        case((5, 2, 3), (3, 4)),
+        case((2, 3), (5, 3, 4)),
+        case((5, 1, 2, 3), (4, 3, 2)),
+        case((2, 0), (0, 3)),
+    ),
+    formula="A B",
+    twin=np.matmul,
+)
+
+
+def matmul(a: ArrayLike, b: ArrayLike) -> Any:
+    """The matrix product `a @ b`. Leading axes broadcast; a 1-d argument is a row (first) or a column (second).
+
+    >>> import tinygrad_nn as tg
+    >>> tg.matmul(tg.tensor([[1, 2], [3, 4]]), tg.tensor([[5, 6], [7, 8]]))
+    tensor([[19, 22],
+            [43, 50]])
+    """
+    shape_a, shape_b = shape_of(a), shape_of(b)
+    if len(shape_a) < 2 or len(shape_b) < 2:
+        return _matmul_vectors(a, b, shape_a, shape_b)
+    if shape_a[-1] != shape_b[-2]:
+        raise _misaligned(shape_a, shape_b)
+    return _matmul(a, b)
+
+
+def _matmul_vectors(a: Any, b: Any, shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> Any:
+    if not shape_a or not shape_b:
+        raise ShapeError(f"matmul: {describe(a)} and {describe(b)}: a number has no rows; use * to scale")
+    if shape_a[-1] != shape_b[0 if len(shape_b) == 1 else -2]:
+        raise _misaligned(shape_a, shape_b)
+    product = _matmul(
+        expand_dims(a, 0) if len(shape_a) == 1 else a,
+        expand_dims(b, 1) if len(shape_b) == 1 else b,
+    )
+    gone = (-2,) * (len(shape_a) == 1) + (-1,) * (len(shape_b) == 1)
+    return squeeze(product, gone)
+
+
+def _misaligned(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> ShapeError:
+    axis_a, axis_b = len(shape_a) - 1, 0 if len(shape_b) == 1 else len(shape_b) - 2
+    return ShapeError(
+        f"matmul: shapes {shape_a} and {shape_b} do not align: "
+        f"{shape_a[axis_a]} (axis {axis_a} of the first) ≠ {shape_b[axis_b]} (axis {axis_b} of the second)"
+    )
+
+
+def _affine(x: Any, weight: Any, *bias: Any) -> Any:
+    y = np.matmul(x, weight.T)
+    if bias:
+        y += bias[0]
+    return y
+
+
+_linear = general(
+    "linear",
+    _affine,
+    Each(
+        lambda i, g, _y, x, weight, *_bias: (
+            g @ weight if i == 0 else _rows(g).mT @ _rows(x) if i == 1 else sum_to(g, _bias[0].shape)
+        )
+    ),
+    Each(lambda i, t, _y, x, weight, *_bias: t @ weight.mT if i == 0 else x @ t.mT if i == 1 else t),
+    cases=(case((4, 3), (2, 3), (2,)), case((4, 3), (2, 3)), case((5, 4, 3), (2, 3), (2,)), case((0, 3), (2, 3), (2,))),
+    formula="x Wᵀ + b",
+    analytic=True,
+)
+
+
+def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Any:
+    """x Wᵀ + b as one operation: `x` (..., in), `weight` (out, in), `bias` (out,), result (..., out).
+
+    >>> import tinygrad_nn as tg
+    >>> tg.linear(tg.tensor([[1.0, 2.0]]), tg.tensor([[3.0, 4.0]]), tg.tensor([0.5]))
+    tensor([[11.5]])
+    """
+    shape_x, shape_w = shape_of(x), shape_of(weight)
+    if len(shape_w) != 2 or not shape_x or shape_x[-1] != shape_w[1]:
+        raise ShapeError(
+            f"linear: x {shape_x} must end in the second length of weight {shape_w} (weight is (out, in), x is (..., in))"
+        )
+    if bias is None:
+        return _linear(x, weight) if len(shape_x) > 1 else squeeze(_linear(expand_dims(x, 0), weight), 0)
+    if shape_of(bias) != shape_w[:1]:
+        raise ShapeError(f"linear: bias {shape_of(bias)} must have shape ({shape_w[0]},), as weight is {shape_w}")
+    return _linear(x, weight, bias) if len(shape_x) > 1 else squeeze(_linear(expand_dims(x, 0), weight, bias), 0)
+
+
+# -- einsum ------------------------------------------------------------------------------------------------------------
+
+
+def _contract(*xs: Any, inputs: tuple[str, ...], output: str) -> Any:
+    large = (
+        math.prod(dict(p for s, x in zip(inputs, xs, strict=True) for p in zip(s, x.shape, strict=True)).values())
+        > 4096
+    )
+    return np.einsum(f"{','.join(inputs)}->{output}", *xs, optimize=large)
+
+
+def _einsum_vjp(i: int, g: Any, _y: Any, *xs: Any, inputs: tuple[str, ...], output: str) -> Any:
+    """Swap the output and input i. A letter that only input i has was summed there alone: a ones vector spreads it."""
+    others = [j for j in range(len(xs)) if j != i]
+    seen = output + "".join(inputs[j] for j in others)
+    lonely = [(a, n) for a, n in zip(inputs[i], xs[i].shape, strict=True) if a not in seen]
+    ones = [np.ones(n, g.dtype) for _, n in lonely]
+    return _einsum(
+        g,
+        *(xs[j] for j in others),
+        *ones,
+        inputs=(output, *(inputs[j] for j in others), *(a for a, _ in lonely)),
+        output=inputs[i],
+    )
+
+
+_einsum = declare_linear(
+    "einsum",
+    _contract,
+    Each(_einsum_vjp),
+    cases=(
+        case((2, 3), (3, 4), inputs=("ij", "jk"), output="ik"),
+        case((2, 3), inputs=("ij",), output="i"),
+        case((3,), (3,), inputs=("i", "i"), output=""),
+        case((2, 3), (3, 4), (4,), inputs=("ij", "jk", "k"), output="i"),
+        case((5, 2, 3), (5, 3), inputs=("bij", "bj"), output="ib"),
+    ),
+    formula="sum of products over the letters missing from the output",
+)
+
+
+def einsum(subscripts: str, *operands: ArrayLike) -> Any:
+    """Einstein summation as in NumPy: "ij,jk->ik", with "..." for any number of axes and repeated letters for diagonals.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.einsum("ii->", tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor(5.)
+    """
+    if not isinstance(subscripts, str) or not operands:
+        raise ArgumentError(f"einsum: needs subscripts such as 'ij,jk->ik' and operands, not {describe(subscripts)}")
+    xs = [x if isinstance(x, Tensor) else np.asarray(constant(x)) for x in operands]
+    inputs, output = _spell_out(subscripts, xs)
+    for i, letters in enumerate(inputs):
+        if len(set(letters)) < len(letters):
+            xs[i], inputs[i] = _diagonals(xs[i], letters)
+    return _einsum(*xs, inputs=tuple(inputs), output=output)
+
+
+def _spell_out(subscripts: str, xs: Sequence[Any]) -> tuple[list[str], str]:
+    """Subscripts with letters in place of "...", and the output written out."""
+    text = subscripts.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(xs):
+        raise ShapeError(f"einsum: {subscripts!r} names {len(terms)} operands, {len(xs)} were given")
+    free = [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+    longest = 0
+    spread = []
+    for term, x in zip(terms, xs, strict=True):
+        letters = term.replace("...", "")
+        extra = x.ndim - len(letters)
+        if extra < 0 or (extra and "..." not in term) or not letters.isalpha() and letters:
+            raise ShapeError(f"einsum: {subscripts!r}: {term!r} does not fit {describe(x)}")
+        longest = max(longest, extra if "..." in term else 0)
+        spread.append(extra)
+    batch = "".join(free[:longest])
+    inputs = [t.replace("...", batch[longest - n :] if n else "") for t, n in zip(terms, spread, strict=True)]
+    if arrow:
+        output = right.replace("...", batch)
+    else:
+        joined = left.replace(",", "").replace("...", "")
+        output = batch + "".join(sorted(c for c in set(joined) if joined.count(c) == 1))
+    known = "".join(inputs)
+    if any(c not in known for c in output) or len(set(output)) < len(output):
+        raise ShapeError(f"einsum: {subscripts!r}: the output {right!r} must name letters of the inputs, each once")
+    lengths: dict[str, int] = {}
+    for letters, x in zip(inputs, xs, strict=True):
+        for c, n in zip(letters, x.shape, strict=True):
+            if lengths.setdefault(c, n) != n and 1 not in (n, lengths[c]):
+                raise ShapeError(
+                    f"einsum: {subscripts!r}: {c!r} has length {lengths[c]} and {n}; operands {', '.join(describe(x) for x in xs)}"
+                )
+            lengths[c] = max(lengths[c], n)
+    return inputs, output
+
+
+def _diagonals(x: Any, letters: str) -> tuple[Any, str]:
+    """`x` with the axes of each repeated letter replaced by their diagonal, put first."""
+    for c in dict.fromkeys(letters):
+        axes = [i for i, d in enumerate(letters) if d == c]
+        if len(axes) > 1:
+            rest = [i for i in range(len(letters)) if i not in axes]
+            along = np.arange(x.shape[axes[0]])
+            x = transpose(x, [*axes, *rest])[(along,) * len(axes)]
+            letters = c + "".join(letters[i] for i in rest)
+    return x, letters
+
+
+# -- products written with the above -----------------------------------------------------------------------------------
+
+
+def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[Any] = 2) -> Any:
+    """The sum of products over `axes`: a number of last and first axes, or a pair of axis lists.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.tensordot(tg.ones((2, 3)), tg.ones((3, 4)), 1).shape
+    (2, 4)
+    """
+    shape_a, shape_b = shape_of(a), shape_of(b)
+    if isinstance(axes, int):
+        if axes > min(len(shape_a), len(shape_b)) or axes < 0:
+            raise ShapeError(f"tensordot: {axes} axes of {describe(a)} and {describe(b)}")
+        axes_a, axes_b = list(range(len(shape_a) - axes, len(shape_a))), list(range(axes))
+    else:
+        pair = [[n] if isinstance(n, int) else list(n) for n in axes]
+        axes_a = [normalize_axis(i, len(shape_a), "tensordot") for i in pair[0]]
+        axes_b = [normalize_axis(i, len(shape_b), "tensordot") for i in pair[1]]
+    if [shape_a[i] for i in axes_a] != [shape_b[i] for i in axes_b]:
+        raise ShapeError(
+            f"tensordot: axes {axes_a} of shape {shape_a} and {axes_b} of shape {shape_b} differ in length"
+        )
+    free_a = [i for i in range(len(shape_a)) if i not in axes_a]
+    free_b = [i for i in range(len(shape_b)) if i not in axes_b]
+    inner = math.prod(shape_a[i] for i in axes_a)
+    rows = reshape(transpose(a, free_a + axes_a), (math.prod(shape_a[i] for i in free_a), inner))
+    columns = reshape(transpose(b, axes_b + free_b), (inner, math.prod(shape_b[i] for i in free_b)))
+    return reshape(_matmul(rows, columns), [shape_a[i] for i in free_a] + [shape_b[i] for i in free_b])
+
+
+def outer(a: ArrayLike, b: ArrayLike) -> Any:
+    """Every element of `a` times every element of `b`; both are flattened.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.outer(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
+    return reshape(a, (-1, 1)) * reshape(b, (1, -1))
+
+
+def vecdot(a: ArrayLike, b: ArrayLike, axis: int = -1) -> Any:
+    """The sum of `a * b` along one axis; the others broadcast.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.vecdot(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
+    tensor(11.)
+    """
+
+    return sum(multiply(a, b), axis)
+
+
+def dot(a: ArrayLike, b: ArrayLike) -> Any:
+    """NumPy's `dot`: the last axis of `a` against the second last (or only) axis of `b`; numbers scale.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.dot(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
+    tensor(11.)
+    """
+    ndim_a, ndim_b = len(shape_of(a)), len(shape_of(b))
+    if not ndim_a or not ndim_b:
+        return multiply(a, b)
+    if ndim_b <= 2:
+        return matmul(a, b)
+    return tensordot(a, b, [[ndim_a - 1], [ndim_b - 2]])
+
+
+def diagonal(x: ArrayLike, offset: int = 0) -> Any:
+    """The diagonals of the last two axes, as the last axis.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.diagonal(tg.tensor([[1, 2], [3, 4]]))
+    tensor([1, 4])
+    """
+    shape = shape_of(x)
+    if len(shape) < 2:
+        raise ShapeError(f"diagonal: {describe(x)} has fewer than two axes")
+    row, column = max(0, -offset), max(0, offset)
+    along = np.arange(max(0, min(shape[-2] - row, shape[-1] - column)))
+    x = x if isinstance(x, Tensor) else np.asarray(x)
+    return x[..., along + row, along + column]
+
+
+def trace(x: ArrayLike, offset: int = 0) -> Any:
+    """The sum of the diagonal of the last two axes.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.trace(tg.tensor([[1, 2], [3, 4]]))
+    tensor(5)
+    """
+
+    return sum(diagonal(x, offset), -1)
