@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from .tensor import Tensor
 
+Fn: TypeAlias = Callable[..., Any]  # an operation's function as declared; its public form is typed
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Scalar: TypeAlias = "bool | int | float | complex | np.generic"
 ArrayLike: TypeAlias = "Tensor | Array | Scalar | Sequence[Any]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def grad(
     if isinstance(outputs, Tensor) or grad_outputs is None:
         starts: list[Any] = [grad_outputs] * len(ys)
     else:
-        starts = list(grad_outputs)  # type: ignore[call-overload]  # a sequence, as `outputs` is one
+        starts = list(cast("Sequence[Any]", grad_outputs))
     if len(starts) != len(ys):
         raise ArgumentError(f"grad: {len(ys)} outputs but {len(starts)} grad_outputs")
     for what, tensors in (("output", ys), ("input", xs)):

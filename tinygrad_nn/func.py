@@ -28,7 +28,7 @@ __all__ = ["grad", "jvp", "value_and_grad", "vjp"]
 def grad(fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the gradient of `fn` by the argument at `argnums` (a tuple of gradients for a tuple).
 
-    `fn` must return a single element; with `has_aux` it returns (value, anything), and the result is (gradient, anything).
+    `fn` returns a single element; with `has_aux` it returns (value, anything), and the result is (gradient, anything).
 
     >>> import tinygrad_nn as tg
     >>> tg.func.grad(tg.func.grad(lambda x: x**3))(2.0)
@@ -131,7 +131,7 @@ def _one_tensor(name: str, value: Any) -> Tensor:
 def _observed(nodes: Sequence[Any], sources: Sequence[Tensor]) -> bool:
     """Whether someone outside the trace could differentiate a walk over these nodes."""
     ours = {s._node for s in sources}
-    return is_grad_enabled() and any(n.op is None and n not in ours for n in nodes)
+    return is_grad_enabled() and any(isinstance(n, Leaf) and n not in ours for n in nodes)
 
 
 def _leave(value: Tensor, sources: Sequence[Tensor]) -> Tensor:

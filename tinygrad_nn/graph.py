@@ -56,7 +56,6 @@ class Leaf:
     """A graph input that wants a gradient; the gradient is kept here."""
 
     __slots__ = ("order", "shape", "dtype", "grad", "watch")
-    op = None  # what tells a leaf from a recorded operation
     parents: tuple[()] = ()
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -149,8 +148,7 @@ def reverse(
         if node.watch is not None:
             g = observe(node, g)
             owned.discard(node)
-        op = node.op
-        if op is None:
+        if isinstance(node, Leaf):
             ends[node] = g
             continue
         if node in targets:
@@ -160,9 +158,9 @@ def reverse(
             raise freed(node)
         if node.order < writes.last:
             writes.check(node)
-        if not plain:
+        if unpack is not None:
             saved, params = unpack(node)
-        for parent, rule in zip(node.parents, op.vjps):  # noqa: B905  # variadic rules have no length
+        for parent, rule in zip(node.parents, node.op.vjps):  # noqa: B905  # variadic rules have no length
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
             pulled = rule(g, *saved, **params) if params else rule(g, *saved)
@@ -173,8 +171,8 @@ def reverse(
                 if total is None:
                     heappush(heap, (-parent.order, parent))
                     total = np.zeros(parent.shape, parent.dtype)
-                elif parent not in owned:
-                    total = total.copy()
+                elif parent not in owned or not total.ndim:
+                    total = np.array(total)  # never a NumPy scalar, which nothing can be added into
                 pulled.add_to(total)
                 grads[parent] = total
                 owned.add(parent)
@@ -198,7 +196,7 @@ def reverse(
 def forward(nodes: Iterable[AnyNode], tangents: dict[AnyNode, Any], *, unpack: Unpack, fit: Fit) -> None:
     """Push `tangents` (of some nodes) forward to all of `nodes` that depend on them; `nodes` come oldest first."""
     for node in nodes:
-        if node in tangents or node.op is None:
+        if node in tangents or isinstance(node, Leaf):
             continue
         moving = [(i, tangents[p]) for i, p in enumerate(node.parents) if p is not None and p in tangents]
         if not moving:

@@ -38,9 +38,8 @@ def _reshape(self: Any, *lengths: Any) -> Any:
 
 
 def _transpose(self: Any, *axes: Any) -> Any:
-    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
-        axes = axes[0]
-    return shape.transpose(self, axes or None)
+    order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+    return shape.transpose(self, order or None)
 
 
 OPERATORS = {
@@ -91,6 +90,6 @@ METHODS = {
 for _name, _function in METHODS.items():
     setattr(Tensor, _name, _function)
 
-# NumPy's functions, given a Tensor, call ours of the same meaning: the public function where operation and function differ.
+# NumPy's functions, given a Tensor, call ours of the same meaning (the public function, which checks arguments).
 _PUBLIC = {name: f for module in (shape, reduce, index, linalg, elementwise) for name, f in vars(module).items()}
 TWINS.update({op.twin: _PUBLIC.get(op.name, op.call) for op in OPS.values() if op.twin is not None})

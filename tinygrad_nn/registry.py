@@ -99,7 +99,7 @@ def reads(rule: Rule, count: int) -> list[bool]:
     skip = 1  # the cotangent or tangent
     if isinstance(rule, partial):
         rule, skip = rule.func, 2
-    code = rule.__code__  # type: ignore[attr-defined]  # rules are plain functions
+    code = rule.__code__
     names = code.co_varnames[: code.co_argcount]
     wanted = [not n.startswith("_") for n in names[skip:]]
     if code.co_flags & 0x04:  # *args stands for all remaining ones

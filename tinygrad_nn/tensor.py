@@ -81,7 +81,7 @@ class Tensor:
         """The array itself: no copy, nothing recorded. Assigning replaces it."""
         if isinstance(self._data, np.generic):
             self._data = np.asarray(self._data)
-        return self._data
+        return self._data  # type: ignore[no-any-return]
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
@@ -297,7 +297,7 @@ class Tensor:
     def __itruediv__(self, other: ArrayLike) -> Tensor:
         return self._in_place("divide", other)
 
-    def __ipow__(self, other: ArrayLike) -> Tensor:  # type: ignore[misc]  # no modulo argument
+    def __ipow__(self, other: ArrayLike) -> Tensor:
         return self._in_place("power", other)
 
     # -- Python's protocols -------------------------------------------------------------------------------------------
@@ -622,7 +622,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     keep_y, keeps = op.keeps(mask, len(data))
     kept = tuple(
         [
-            d if k else n if n is not None else Spec(np.shape(d), getattr(d, "dtype", type(d)))
+            d if k else n if n is not None else Spec(np.shape(d), np.result_type(d))
             for d, n, k in zip(data, nodes, keeps, strict=True)
         ]
     )

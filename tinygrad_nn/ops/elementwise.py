@@ -13,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .._types import Array, ArrayLike, Binary, Scalar, Unary
+from .._types import Array, ArrayLike, Binary, Fn, Scalar, Unary
 from ..domains import Reals, case
 from ..tensor import Tensor, wrap
 from . import special
@@ -60,8 +60,9 @@ divide: Binary = elementwise(
 def _power_base(t: Any, _y: Any, a: Any, b: Any) -> Any:
     if isinstance(b, int | float):
         return t * (b * a ** (b - 1)) if b else t * 0.0
-    # where b is 0 the slope is 0, also at a = 0
-    return t * where(b == 0, 0.0, b * a ** where(b == 0, 1.0, b - 1))
+    # At 0 to the power 0 the slope is 0. Elsewhere b = 0 needs no guard, which would hide the slope's own derivative.
+    corner = (a == 0) & (b == 0)
+    return t * (b * where(corner, 1.0, a) ** (b - 1))
 
 
 def _power_exponent(t: Any, y: Any, a: Any, _b: Any) -> Any:
@@ -159,7 +160,7 @@ floor_divide: Binary = elementwise(
     [lambda t, _y, _a, _b: t * 0.0, lambda t, _y, _a, _b: t * 0.0],
     twin=np.floor_divide,
     formula="⌊a / b⌋",
-    domain=[Reals(5.1, 5.9), Reals(1.8, 1.9)],
+    domain=[Reals(4.0, 5.2), Reals(1.8, 1.9)],
     ties="slope 0 everywhere",
 )
 remainder: Binary = elementwise(
@@ -168,7 +169,7 @@ remainder: Binary = elementwise(
     [lambda t, _y, _a, _b: t, lambda t, _y, a, b: -t * floor(a / b)],
     twin=np.remainder,
     formula="a - b⌊a / b⌋",
-    domain=[Reals(5.1, 5.9), Reals(1.8, 1.9)],
+    domain=[Reals(4.0, 5.2), Reals(1.8, 1.9)],
     ties="the jump adds nothing to the slope",
 )
 fmod: Binary = elementwise(
@@ -177,7 +178,7 @@ fmod: Binary = elementwise(
     [lambda t, _y, _a, _b: t, lambda t, _y, a, b: -t * trunc(a / b)],
     twin=np.fmod,
     formula="a - b·trunc(a / b)",
-    domain=[Reals(5.1, 5.9), Reals(1.8, 1.9)],
+    domain=[Reals(4.0, 5.2), Reals(1.8, 1.9)],
     ties="the jump adds nothing to the slope",
 )
 
@@ -346,7 +347,7 @@ minimum: Binary = elementwise(
     domain=[_DISTINCT, _DISTINCT],
     ties="a tie is split evenly",
 )
-_clip = elementwise(
+_clip: Fn = elementwise(
     "clip",
     np.clip,
     [
@@ -376,7 +377,7 @@ def _where(a: Any, b: Any, *, condition: Any) -> Any:
 
 # The condition is a parameter, not an argument: it takes no gradient. Selecting, not multiplying: an infinite or NaN
 # cotangent of the branch not taken must not leak.
-_select = linear(
+_select: Fn = linear(
     "where",
     _where,
     [
@@ -412,7 +413,7 @@ def where(condition: ArrayLike, a: ArrayLike, b: ArrayLike) -> Tensor | Array:
     tensor([0., 2.])
     """
     mask = condition._data if isinstance(condition, Tensor) else condition
-    result = _select(a, b, condition=np.asarray(mask, bool))
+    result: Tensor | Array = _select(a, b, condition=np.asarray(mask, bool))
     return wrap(result, None) if isinstance(condition, Tensor) and not isinstance(result, Tensor) else result
 
 
@@ -433,7 +434,8 @@ def clip(x: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = No
         low = limits.min if limits else -math.inf
     if high is None:
         high = limits.max if limits else math.inf
-    return _clip(x, low, high)
+    limited: Tensor | Array = _clip(x, low, high)
+    return limited
 
 
 # -- activations -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._types import ArrayLike, Index
+from .._types import ArrayLike, Fn, Index
 from ..domains import case
 from ..errors import AxisError, DTypeError, describe
 from ..graph import Scatter
@@ -51,7 +51,7 @@ _INDEX_CASES = (
     case((), index=()),
 )
 
-_getitem = linear(
+_getitem: Fn = linear(
     "getitem",
     lambda x, *, index: np.asarray(x)[index],
     [_send_back],
@@ -66,7 +66,7 @@ def _spread(g: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
     return total
 
 
-_scatter = linear(
+_scatter: Fn = linear(
     "scatter_add",
     _spread,
     [lambda g, _y, _x, *, index, shape: _getitem(g, index=index)],
@@ -93,7 +93,7 @@ def _write(x: Any, value: Any, *, index: Any) -> Any:
     return result[()]
 
 
-_index_update = linear(
+_index_update: Fn = linear(
     "index_update",
     _write,
     [
@@ -129,7 +129,7 @@ def _add_to(x: Any, value: Any, *, index: Any) -> Any:
     return result[()]
 
 
-_index_add = linear(
+_index_add: Fn = linear(
     "index_add",
     _add_to,
     [lambda g, _y, _x, _v, *, index: g, lambda g, _y, _x, _v, *, index: _getitem(g, index=index)],

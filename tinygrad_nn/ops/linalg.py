@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._types import ArrayLike
+from .._types import ArrayLike, Fn
 from ..domains import case
 from ..errors import ArgumentError, ShapeError, describe
 from ..registry import Each
@@ -33,7 +33,7 @@ def _matmul_second(g: Any, _y: Any, a: Any, _b: Any) -> Any:
     return a.mT @ g
 
 
-_matmul = declare_linear(
+_matmul: Fn = declare_linear(
     "matmul",
     np.matmul,
     [lambda g, _y, _a, b: g @ b.mT, _matmul_second],
@@ -93,7 +93,7 @@ def _affine(x: Any, weight: Any, *bias: Any) -> Any:
     return y
 
 
-_linear = general(
+_linear: Fn = general(
     "linear",
     _affine,
     Each(
@@ -117,9 +117,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> An
     """
     shape_x, shape_w = shape_of(x), shape_of(weight)
     if len(shape_w) != 2 or not shape_x or shape_x[-1] != shape_w[1]:
-        raise ShapeError(
-            f"linear: x {shape_x} must end in the second length of weight {shape_w} (weight is (out, in), x is (..., in))"
-        )
+        raise ShapeError(f"linear: x {shape_x} and weight {shape_w} do not fit: x is (..., in), weight is (out, in)")
     if bias is None:
         return _linear(x, weight) if len(shape_x) > 1 else squeeze(_linear(expand_dims(x, 0), weight), 0)
     if shape_of(bias) != shape_w[:1]:
@@ -153,7 +151,7 @@ def _einsum_vjp(i: int, g: Any, _y: Any, *xs: Any, inputs: tuple[str, ...], outp
     )
 
 
-_einsum = declare_linear(
+_einsum: Fn = declare_linear(
     "einsum",
     _contract,
     Each(_einsum_vjp),
@@ -169,7 +167,7 @@ _einsum = declare_linear(
 
 
 def einsum(subscripts: str, *operands: ArrayLike) -> Any:
-    """Einstein summation as in NumPy: "ij,jk->ik", with "..." for any number of axes and repeated letters for diagonals.
+    """Einstein summation as in NumPy: "ij,jk->ik", "..." for any number of axes, repeated letters for diagonals.
 
     >>> import tinygrad_nn as tg
     >>> tg.einsum("ii->", tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -198,7 +196,7 @@ def _spell_out(subscripts: str, xs: Sequence[Any]) -> tuple[list[str], str]:
     for term, x in zip(terms, xs, strict=True):
         letters = term.replace("...", "")
         extra = x.ndim - len(letters)
-        if extra < 0 or (extra and "..." not in term) or not letters.isalpha() and letters:
+        if extra < 0 or (extra and "..." not in term) or (letters and not letters.isalpha()):
             raise ShapeError(f"einsum: {subscripts!r}: {term!r} does not fit {describe(x)}")
         longest = max(longest, extra if "..." in term else 0)
         spread.append(extra)
@@ -216,9 +214,8 @@ def _spell_out(subscripts: str, xs: Sequence[Any]) -> tuple[list[str], str]:
     for letters, x in zip(inputs, xs, strict=True):
         for c, n in zip(letters, x.shape, strict=True):
             if lengths.setdefault(c, n) != n and 1 not in (n, lengths[c]):
-                raise ShapeError(
-                    f"einsum: {subscripts!r}: {c!r} has length {lengths[c]} and {n}; operands {', '.join(describe(x) for x in xs)}"
-                )
+                given = ", ".join(describe(x) for x in xs)
+                raise ShapeError(f"einsum: {subscripts!r}: {c!r} has length {lengths[c]} and {n} in {given}")
             lengths[c] = max(lengths[c], n)
     return inputs, output
 
@@ -284,7 +281,6 @@ def vecdot(a: ArrayLike, b: ArrayLike, axis: int = -1) -> Any:
     >>> tg.vecdot(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
     tensor(11.)
     """
-
     return sum(multiply(a, b), axis)
 
 
@@ -326,5 +322,4 @@ def trace(x: ArrayLike, offset: int = 0) -> Any:
     >>> tg.trace(tg.tensor([[1, 2], [3, 4]]))
     tensor(5)
     """
-
     return sum(diagonal(x, offset), -1)

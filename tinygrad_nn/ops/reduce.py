@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._types import ArrayLike, Axis, DTypeLike
+from .._types import ArrayLike, Axis, DTypeLike, Fn
 from ..domains import Reals, case
 from ..errors import ArgumentError, ShapeError, describe
 from ..tensor import Tensor
@@ -51,11 +51,13 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> int:
     return math.prod(shape if axis is None else (shape[a] for a in axis))
 
 
+_add_up: Fn = np.add.reduce  # what np.sum calls, in a third of the time
+
 # -- sum, mean ---------------------------------------------------------------------------------------------------------
 
-_sum = linear(
+_sum: Fn = linear(
     "sum",
-    lambda x, *, axis, keepdims: np.add.reduce(x, axis, keepdims=keepdims),
+    lambda x, *, axis, keepdims: _add_up(x, axis, keepdims=keepdims),
     [lambda g, _y, _x, *, axis, keepdims: _stretch(g, _x.shape, axis, keepdims)],
     cases=(*_REDUCTIONS, case((0, 3), axis=(0,), keepdims=False)),
     formula="Σ x",
@@ -64,7 +66,7 @@ _sum = linear(
 
 
 def sum(x: ArrayLike, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Any:
-    """The sum of the elements over `axis` (an int, a tuple, or None for all). Booleans and small integers add up as int64.
+    """The sum of the elements over `axis` (an int, a tuple, or None for all). Small integers add up as int64.
 
     >>> import tinygrad_nn as tg
     >>> tg.sum(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
@@ -78,10 +80,10 @@ def sum(x: ArrayLike, axis: Axis = None, dtype: DTypeLike | None = None, keepdim
 def _mean(x: Any, *, axis: Any, keepdims: bool) -> Any:
     if x.dtype == np.float16 or x.dtype.kind not in "fc" or not x.size:
         return np.mean(x, axis, keepdims=keepdims)
-    return np.add.reduce(x, axis, keepdims=keepdims) / _count(x.shape, axis)
+    return _add_up(x, axis, keepdims=keepdims) / _count(x.shape, axis)
 
 
-_mean_op = linear(
+_mean_op: Fn = linear(
     "mean",
     _mean,
     [lambda g, _y, _x, *, axis, keepdims: _stretch(g / _count(_x.shape, axis), _x.shape, axis, keepdims)],
@@ -133,7 +135,7 @@ _SPREADS = (
     case((2, 3), axis=(1,), keepdims=False, correction=1),
     case((2, 3, 4), axis=(0, 2), keepdims=True, correction=0.5),
 )
-_var = general(
+_var: Fn = general(
     "var",
     lambda x, *, axis, keepdims, correction: np.var(x, axis, ddof=correction, keepdims=keepdims),
     [_var_vjp],
@@ -142,7 +144,7 @@ _var = general(
     formula="Σ (x - mean)² / (n - correction)",
     analytic=False,
 )
-_std = general(
+_std: Fn = general(
     "std",
     lambda x, *, axis, keepdims, correction: np.std(x, axis, ddof=correction, keepdims=keepdims),
     [lambda g, y, x, **params: _var_vjp(g * _slope_of_root(y), None, x, **params)],
@@ -201,7 +203,7 @@ def _extreme_jvp(t: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
     return _sum(t * _winners(y, x, axis, keepdims), axis=axis, keepdims=keepdims)
 
 
-_max = general(
+_max: Fn = general(
     "max",
     lambda x, *, axis, keepdims: np.max(x, axis, keepdims=keepdims),
     [_extreme_vjp],
@@ -212,7 +214,7 @@ _max = general(
     ties="split evenly among equals",
     twin=np.max,
 )
-_min = general(
+_min: Fn = general(
     "min",
     lambda x, *, axis, keepdims: np.min(x, axis, keepdims=keepdims),
     [_extreme_vjp],
@@ -309,7 +311,7 @@ def _others(x: Any, axis: tuple[int, ...] | None) -> Any:
     return transpose(reshape(others, moved.shape), np.argsort(order).tolist())
 
 
-_prod = general(
+_prod: Fn = general(
     "prod",
     lambda x, *, axis, keepdims: np.multiply.reduce(x, axis, keepdims=keepdims),
     [lambda g, _y, x, *, axis, keepdims: _with_axes(g, axis, keepdims) * _others(x, axis)],
@@ -335,7 +337,7 @@ def prod(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
 
 _RUNNING = (case((4,), axis=0), case((2, 3), axis=0), case((2, 3), axis=1), case((0,), axis=0))
 
-_cumsum = linear(
+_cumsum: Fn = linear(
     "cumsum",
     lambda x, *, axis: np.add.accumulate(x, axis),
     [lambda g, _y, _x, *, axis: flip(_cumsum(flip(g, axis), axis=axis), axis)],
@@ -369,7 +371,7 @@ def _cumprod_jvp(t: Any, _y: Any, x: Any, *, axis: int) -> Any:
     return _back(_recurrence(x, t * _products_before(x)) if x.shape[-1] else t, axis)
 
 
-_cumprod = general(
+_cumprod: Fn = general(
     "cumprod",
     lambda x, *, axis: np.multiply.accumulate(x, axis),
     [_cumprod_vjp],
@@ -400,28 +402,28 @@ def _running(name: str, x: ArrayLike, axis: int | None) -> tuple[Any, int]:
 
 # -- where, whether: no derivative -------------------------------------------------------------------------------------
 
-_argmax = nondifferentiable(
+_argmax: Fn = nondifferentiable(
     "argmax",
     lambda x, *, axis, keepdims: np.argmax(x, axis, keepdims=keepdims),
     cases=(case((2, 3), axis=1, keepdims=False), case((2, 3), axis=None, keepdims=True)),
     formula="the position of the first largest element",
     twin=np.argmax,
 )
-_argmin = nondifferentiable(
+_argmin: Fn = nondifferentiable(
     "argmin",
     lambda x, *, axis, keepdims: np.argmin(x, axis, keepdims=keepdims),
     cases=(case((2, 3), axis=1, keepdims=False), case((2, 3), axis=None, keepdims=True)),
     formula="the position of the first smallest element",
     twin=np.argmin,
 )
-_all = nondifferentiable(
+_all: Fn = nondifferentiable(
     "all",
     lambda x, *, axis, keepdims: np.all(x, axis, keepdims=keepdims),
     cases=_REDUCTIONS,
     formula="whether every element is true",
     twin=np.all,
 )
-_any = nondifferentiable(
+_any: Fn = nondifferentiable(
     "any",
     lambda x, *, axis, keepdims: np.any(x, axis, keepdims=keepdims),
     cases=_REDUCTIONS,

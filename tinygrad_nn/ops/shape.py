@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._types import ArrayLike, Axis, DTypeLike, Shape
+from .._types import ArrayLike, Axis, DTypeLike, Fn, Shape
 from ..domains import case
 from ..errors import ArgumentError, AxisError, ShapeError, describe
 from ..registry import Each
@@ -20,7 +20,7 @@ from .declare import general, linear
 
 def shape_of(x: Any) -> tuple[int, ...]:
     """The shape of a Tensor, array or number."""
-    return x.shape if hasattr(x, "shape") else np.shape(x)  # type: ignore[no-any-return]
+    return x.shape if hasattr(x, "shape") else np.shape(x)
 
 
 def as_shape(shape: Shape) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ def normalize_axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...] | None:
 
 # -- reshape, transpose ------------------------------------------------------------------------------------------------
 
-_reshape = linear(
+_reshape: Fn = linear(
     "reshape",
     lambda x, *, shape: np.reshape(x, shape),
     [lambda g, _y, _x, *, shape: _reshape(g, shape=_x.shape)],
@@ -88,7 +88,7 @@ def flatten(x: ArrayLike, start_axis: int = 0, end_axis: int = -1) -> Any:
     return _reshape(x, shape=(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
-_transpose = linear(
+_transpose: Fn = linear(
     "transpose",
     lambda x, *, axes: np.transpose(x, axes),
     [lambda g, _y, _x, *, axes: _transpose(g, axes=tuple(np.argsort(axes).tolist()))],
@@ -193,7 +193,7 @@ def squeeze(x: ArrayLike, axis: Axis = None) -> Any:
 
 # -- broadcasting ------------------------------------------------------------------------------------------------------
 
-_broadcast_to = linear(
+_broadcast_to: Fn = linear(
     "broadcast_to",
     lambda x, *, shape: np.broadcast_to(x, shape),
     [lambda g, _y, _x, *, shape: _sum_to(g, shape=_x.shape)],
@@ -222,7 +222,7 @@ def _add_up_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     return np.add.reduce(x, axes).reshape(shape) if axes else x
 
 
-_sum_to = linear(
+_sum_to: Fn = linear(
     "sum_to",
     _add_up_to,
     [lambda g, _y, _x, *, shape: _broadcast_to(g, shape=_x.shape)],
@@ -257,7 +257,7 @@ def broadcast_arrays(*xs: ArrayLike) -> list[Any]:
 
 # -- dtype and copies --------------------------------------------------------------------------------------------------
 
-_astype = linear(
+_astype: Fn = linear(
     "astype",
     lambda x, *, dtype: np.asarray(x).astype(dtype, copy=False)[()],
     [lambda g, _y, _x, *, dtype: _astype(g, dtype=_x.dtype)],
@@ -279,7 +279,7 @@ def astype(x: ArrayLike, dtype: DTypeLike) -> Any:
     return _astype(x, dtype=target)
 
 
-_copy = linear(
+_copy: Fn = linear(
     "copy",
     lambda x: np.array(x)[()],
     [lambda g, _y, _x: g],
@@ -306,7 +306,7 @@ def _part(i: int, g: Any, _y: Any, *_xs: Any, axis: int, offsets: tuple[int, ...
     return g[(slice(None),) * axis + (slice(offsets[i], offsets[i + 1]),)]
 
 
-_concat = linear(
+_concat: Fn = linear(
     "concat",
     lambda *xs, axis, offsets: np.concatenate(xs, axis),
     Each(_part),
@@ -339,7 +339,7 @@ def concat(xs: Sequence[ArrayLike], axis: int | None = 0) -> Any:
     return _concat(*xs, axis=axis, offsets=(0, *itertools.accumulate(shape[axis] for shape in shapes)))
 
 
-_stack = linear(
+_stack: Fn = linear(
     "stack",
     lambda *xs, axis: np.stack(xs, axis),
     Each(lambda i, g, _y, *_xs, axis: g[(slice(None),) * axis + (i,)]),
@@ -415,7 +415,7 @@ def _inside(widths: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> tupl
     return tuple(slice(low, low + n) for (low, _), n in zip(widths, shape, strict=True))
 
 
-_pad = general(
+_pad: Fn = general(
     "pad",
     lambda x, *, widths, value: np.pad(x, widths, constant_values=value),
     [lambda g, _y, _x, *, widths, value: g[_inside(widths, _x.shape)]],
@@ -455,11 +455,12 @@ def pad(x: ArrayLike, pad_width: Any, mode: str = "constant", constant_values: f
         raise ArgumentError(f"pad: mode {mode!r} is not one of constant, edge, reflect, symmetric, wrap")
     for axis, (n, width) in enumerate(zip(x.shape, widths, strict=True)):
         if any(width):
-            x = x[(slice(None),) * axis + (np.pad(np.arange(n), width, mode=mode),)]  # type: ignore[call-overload]
+            copied: Any = np.pad(np.arange(n), width, mode=mode)  # type: ignore[call-overload]  # mode is checked above
+            x = x[(slice(None),) * axis + (copied,)]
     return x
 
 
-_flip = linear(
+_flip: Fn = linear(
     "flip",
     lambda x, *, axis: np.flip(x, axis),
     [lambda g, _y, _x, *, axis: _flip(g, axis=axis)],
@@ -478,7 +479,7 @@ def flip(x: ArrayLike, axis: Axis = None) -> Any:
     return _flip(x, axis=normalize_axes(axis, len(shape_of(x)), "flip"))
 
 
-_roll = linear(
+_roll: Fn = linear(
     "roll",
     lambda x, *, shift, axis: np.roll(x, shift, axis),
     [lambda g, _y, _x, *, shift, axis: _roll(g, shift=tuple(-s for s in shift), axis=axis)],
@@ -511,7 +512,7 @@ def roll(x: ArrayLike, shift: int | Sequence[int], axis: int | Sequence[int] | N
     return _roll(x, shift=shifts, axis=axes)
 
 
-_tril = linear(
+_tril: Fn = linear(
     "tril",
     lambda x, *, k: np.tril(x, k),
     [lambda g, _y, _x, *, k: _tril(g, k=k)],
@@ -519,7 +520,7 @@ _tril = linear(
     formula="x with zeros above the k-th diagonal",
     twin=np.tril,
 )
-_triu = linear(
+_triu: Fn = linear(
     "triu",
     lambda x, *, k: np.triu(x, k),
     [lambda g, _y, _x, *, k: _triu(g, k=k)],
@@ -565,11 +566,12 @@ def repeat(x: ArrayLike, repeats: int | Sequence[int], axis: int | None = None) 
     tensor([1, 1, 2, 2])
     """
     if axis is None:
-        x, axis = _reshape(x, shape=(-1,)), 0
-    elif not isinstance(x, Tensor):
+        return repeat(_reshape(x, shape=(-1,)), repeats, 0)
+    if not isinstance(x, Tensor):
         x = np.asarray(constant(x))
     axis = normalize_axis(axis, x.ndim, "repeat")
-    return x[(slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),)]
+    index: Any = (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),)
+    return x[index]
 
 
 def tile(x: ArrayLike, repetitions: int | Sequence[int]) -> Any:
