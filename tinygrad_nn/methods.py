@@ -34,10 +34,12 @@ def _or_identity(function: Any) -> Any:
 
 
 def _reshape(self: Any, *lengths: Any) -> Any:
+    """The same elements with other lengths of axes: `x.reshape(2, 3)` or `x.reshape((2, 3))`; one may be -1."""
     return shape.reshape(self, lengths[0] if len(lengths) == 1 else lengths)
 
 
 def _transpose(self: Any, *axes: Any) -> Any:
+    """The axes in another order: `x.transpose(1, 0)` or `x.transpose((1, 0))`; reversed when none is given."""
     order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
     return shape.transpose(self, order or None)
 

@@ -1,0 +1,128 @@
+"""The public surface: what is exported is documented and typed, and the registry and the surface match one to one."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import tinygrad_nn as tg
+from tinygrad_nn.methods import METHODS
+from tinygrad_nn.registry import OPS
+from tinygrad_nn.tensor import Tensor
+
+ROOT = Path(__file__).parent.parent
+REGISTRY = dict(OPS)  # as imported: other tests may register operations of their own
+
+# Operations that people reach under another name, or not at all.
+INTERNAL = {
+    "scatter_add": "what reading x[index] sends back when the walk is recorded",
+}
+# Documented by Python itself: the method of a context variable, called by every operation, so nothing is wrapped around it.
+BUILT_IN = {"is_grad_enabled"}
+
+NAMESPACES = {
+    "tg": tg,
+    "tg.autograd": tg.autograd,
+    "tg.func": tg.func,
+    "tg.data": tg.data,
+    "tg.nn": tg.nn,
+    "tg.nn.functional": tg.nn.functional,
+    "tg.nn.init": tg.nn.init,
+    "tg.optim": tg.optim,
+}
+
+
+def public(namespace: ModuleType) -> dict[str, Any]:
+    """The public functions and classes of a module; `__all__` says which, or else the absence of an underscore."""
+    names = getattr(namespace, "__all__", [name for name in vars(namespace) if not name.startswith("_")])
+    found = {name: getattr(namespace, name) for name in names}
+    return {name: value for name, value in found.items() if callable(value)}
+
+
+PUBLIC = {f"{where}.{name}": value for where, module in NAMESPACES.items() for name, value in public(module).items()}
+MADE = {id(op.call): op for op in REGISTRY.values()}  # public functions that a declaration made
+
+
+def test_the_package_holds_public_names_only() -> None:
+    """Imports and other names for the same thing; nothing is defined in `__init__`."""
+    tree = ast.parse((ROOT / "tinygrad_nn" / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body[1:]:  # after the docstring
+        plain = isinstance(node, ast.Assign) and isinstance(node.value, ast.Name | ast.Constant | ast.List)
+        assert plain or isinstance(node, ast.Import | ast.ImportFrom), ast.unparse(node)
+
+
+def test_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert tg.__version__ == project["version"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_documented_with_an_example(name: str) -> None:
+    """Functions made by a declaration show its formula; every other one shows an example, which runs as a doctest."""
+    value = PUBLIC[name]
+    if name.rsplit(".", 1)[-1] in BUILT_IN:
+        return
+    text = inspect.getdoc(value) or ""
+    op = MADE.get(id(value))
+    assert ">>> " in text or (op is not None and op.formula in text), f"{name} needs an example: {text!r}"
+
+
+@pytest.mark.parametrize("name", [name for name in dir(Tensor) if not name.startswith("_")])
+def test_tensor_attributes_are_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(Tensor, name))
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_operation_has_a_public_function(name: str) -> None:
+    named = [value for where in ("tg", "tg.nn.functional") if (value := PUBLIC.get(f"{where}.{name}")) is not None]
+    assert bool(named) != (name in INTERNAL), f"{name}: name it in tinygrad_nn/__init__.py, or say in INTERNAL why not"
+
+
+def test_no_internal_name_is_stale() -> None:
+    assert set(INTERNAL) <= set(REGISTRY)
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if id(value) in MADE])
+def test_a_declared_function_keeps_its_name(name: str) -> None:
+    """One that a declaration made is public under the declared name; a further name is an alias of it."""
+    op = MADE[id(PUBLIC[name])]
+    where = name.rsplit(".", 1)[0]
+    assert PUBLIC.get(f"{where}.{op.name}", PUBLIC.get(f"tg.{op.name}")) is op.call
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_declaration_tells_people_what_it_is(name: str) -> None:
+    assert REGISTRY[name].formula
+
+
+def stubs() -> dict[str, ast.FunctionDef]:
+    """The methods that `tensor.py` shows to type checkers only."""
+    tree = ast.parse((ROOT / "tinygrad_nn" / "tensor.py").read_text(encoding="utf-8"))
+    (tensor,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Tensor")
+    (block,) = (node for node in tensor.body if isinstance(node, ast.If))
+    return {node.name: node for node in block.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_typed_methods_are_the_bound_ones() -> None:
+    assert set(stubs()) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("__")])
+def test_typed_methods_have_the_real_parameters(name: str) -> None:
+    method, stub = METHODS[name], stubs()[name]
+    if isinstance(method, property):
+        assert [ast.unparse(d) for d in stub.decorator_list] == ["property"]
+        return
+    parameters = list(inspect.signature(method).parameters.values())[1:]  # after the tensor itself
+    if id(method) in MADE or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        assert not stub.args.args[1:]  # made by a declaration: takes tensors; or takes any number of lengths
+        return
+    assert [p.name for p in parameters] == [argument.arg for argument in stub.args.args[1:]]
+    given = [ast.literal_eval(default) for default in stub.args.defaults]
+    assert [p.default for p in parameters if p.default is not p.empty] == given
