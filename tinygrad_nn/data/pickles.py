@@ -21,7 +21,7 @@ from ..errors import DataError
 MAX_BYTES = 1 << 30
 MAX_DEPTH = 100
 CONTAINERS = (list, tuple, dict, set, frozenset)
-PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray)
+PLAIN = (type(None), bool, int, float, str, bytes, bytearray)
 NUMBERS = re.compile(r"b1|[iu][1248]|f[248]|f16|c8|c16|c32")
 FORBIDDEN_OPCODES = {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"}
 
@@ -74,15 +74,22 @@ def _scan(data: bytes) -> None:
     """Refuse what must not even be tried: foreign references, and memory asked for that the file cannot fill."""
     import pickletools
 
-    end = 0
-    for opcode, argument, position in pickletools.genops(data):
+    opcodes = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+    stream = io.BytesIO(data)
+    while code := stream.read(1):
+        opcode, argument = opcodes[code[0]], None
+        if opcode.name == "STRING":
+            stream.readline()  # pickletools wants ASCII here, and Python 2 wrote any bytes
+        elif opcode.arg is not None:
+            argument = opcode.arg.reader(stream)
         if opcode.name in FORBIDDEN_OPCODES:
-            raise DataError(f"refers to an object outside the file ({opcode.name} at byte {position})")
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+            raise DataError(f"refers to an object outside the file ({opcode.name} before byte {stream.tell()})")
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
             raise DataError(f"wants room for {argument} objects in {len(data)} bytes")
-        end = (position or 0) + 1
-    if end != len(data):
-        raise DataError(f"{len(data) - end} bytes follow after its end")
+        if opcode.name == "STOP":
+            break
+    if stream.tell() < len(data):
+        raise DataError(f"has {len(data) - stream.tell()} bytes after its end")
 
 
 class _Inert:
@@ -182,12 +189,19 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin-1")
 
 
+def _empty_bytes() -> bytes:
+    """How protocols 0 to 2 write bytes of which there are none: as a call of `bytes`."""
+    return b""
+
+
 def _no_call(*args: Any) -> NoReturn:
     raise DataError("calls numpy.ndarray")
 
 
 NDARRAY = _Inert(_no_call)
 ALLOWED = {"numpy.ndarray": NDARRAY, "numpy.dtype": _Inert(_DType), "_codecs.encode": _Inert(_encode)}
+for _builtins in ("__builtin__", "builtins"):  # protocols 0 to 2, protocol 3
+    ALLOWED[f"{_builtins}.bytes"] = _Inert(_empty_bytes)
 for _core in ("numpy.core", "numpy._core"):  # NumPy 1, NumPy 2
     ALLOWED[f"{_core}.multiarray._reconstruct"] = _Inert(_reconstruct)
     ALLOWED[f"{_core}.multiarray.scalar"] = _Inert(_Scalar)
