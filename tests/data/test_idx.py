@@ -93,9 +93,9 @@ def test_damaged_gzip(tmp_path):
 
 def test_a_header_cannot_ask_for_memory_that_the_file_does_not_fill(tmp_path):
     header = b"\0\0\x0e\4" + b"\xff" * 16
-    with pytest.raises(DataError, match="truncated: .* more than the file can hold"):
+    with pytest.raises(DataError, match=r"truncated: .* more than the file can hold"):
         read(tmp_path, header)
-    with pytest.raises(DataError, match="truncated: .* more than the file can hold"):
+    with pytest.raises(DataError, match=r"truncated: .* more than the file can hold"):
         read(tmp_path, gzip.compress(header))
 
 
