@@ -596,7 +596,9 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     Without any Tensor among `args` the result is a plain array. (`declare.py` has shorter forms of this for one and
     two arguments without parameters.)
     """
-    data, nodes, mask, bit, plain = [], [], 0, 1, True
+    data: list[Any] = []
+    nodes: list[Node | Leaf | None] = []
+    mask, bit, plain = 0, 1, True
     for a in args:
         if isinstance(a, Tensor):
             plain = False
@@ -605,30 +607,24 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
             if a._node is not None:
                 mask |= bit
         else:
-            data.append(constant(a))
+            data.append(a if isinstance(a, PLAIN) else constant(a))
             nodes.append(None)
         bit <<= 1
     try:
         y = op.forward(*data, **params)
     except (TypeError, ValueError, IndexError) as error:
         raise refused(op, args, error) from None
-    residual = None
     if op.residual:
-        y, residual = y
+        y, params["residual"] = y
     if plain:
         return y
     if not mask or not op.vjps or not is_grad_enabled():
         return wrap(y, None)
     keep_y, keeps = op.keeps(mask, len(data))
-    kept = tuple(
-        [
-            d if k else n if n is not None else Spec(np.shape(d), np.result_type(d))
-            for d, n, k in zip(data, nodes, keeps, strict=True)
-        ]
-    )
-    if op.residual:
-        params["residual"] = residual
-    return wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *kept), params, y.shape, y.dtype))
+    saved = [y if keep_y else None]
+    for d, node, keep in zip(data, nodes, keeps, strict=True):
+        saved.append(d if keep else node if node is not None else Spec(np.shape(d), np.result_type(d)))
+    return wrap(y, Node(op, tuple(nodes), tuple(saved), params, y.shape, y.dtype))
 
 
 def refused(op: Op, args: tuple[Any, ...], cause: Exception) -> Exception:
@@ -656,7 +652,7 @@ def seed(output: Tensor, gradient: ArrayLike | None) -> Any:
                 f"backward: {describe(output)} has {output.size} elements, so say with gradient= what to start from "
                 "(for the sum of all: gradient=tg.ones_like(y))"
             )
-        return np.ones(output.shape, output.dtype)
+        return output.dtype.type(1) if not output.ndim else np.ones(output.shape, output.dtype)
     if isinstance(gradient, Tensor) and gradient._node is not None:
         start: Any = gradient
     else:

@@ -8,13 +8,14 @@ written out for one or two arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..domains import Domain, Reals
 from ..errors import ArgumentError
-from ..graph import Node
+from ..graph import Node, next_order
 from ..modes import is_grad_enabled
 from ..registry import Each, Op, Rule, register
 from ..tensor import PLAIN, Tensor, apply, constant, refused
@@ -44,7 +45,7 @@ def elementwise(
         raise ArgumentError(f"{name}: {len(rules)} rules but {len(domain)} domains; one of each for every argument")
     op = Op(name, "elementwise", forward, tuple(rules), tuple(rules), twin, domain, (), ties, formula, analytic)
     if params or len(rules) > 2:
-        return publish(op, _any_arity(op))
+        return publish(op, partial(apply, op))
     return publish(op, _unary(op) if len(rules) == 1 else _binary(op))
 
 
@@ -60,7 +61,7 @@ def linear(
         return apply(op, *args[:i], t, *args[i + 1 :], **params)
 
     op.jvps = Each(push)
-    return publish(op, _any_arity(op))
+    return publish(op, partial(apply, op))
 
 
 def general(
@@ -68,20 +69,20 @@ def general(
 ) -> Any:
     """Declare an operation whose cotangent rules and tangent rules are both written out."""
     op = Op(name, "general", forward, vjps, jvps, **facts)
-    return publish(op, _any_arity(op))
+    return publish(op, partial(apply, op))
 
 
 def nondifferentiable(name: str, forward: Callable[..., Any], **facts: Any) -> Any:
     """Declare an operation without derivative: comparisons, positions, tests. Its results carry no history."""
     op = Op(name, "constant", forward, **facts)
-    return publish(op, _any_arity(op))
+    return publish(op, partial(apply, op))
 
 
 def publish(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
     """Register `op`, with `call` as its public function; returns `call`."""
     op.call = call
     call.__name__ = call.__qualname__ = op.name
-    if op.formula and not call.__doc__:
+    if op.formula:
         call.__doc__ = (
             f"{op.formula}, element by element; arguments broadcast." if op.kind == "elementwise" else op.formula
         )
@@ -93,13 +94,6 @@ def publish(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _zeros_for(arg: Any) -> Any:
     return np.zeros(arg.shape, arg.dtype)
-
-
-def _any_arity(op: Op) -> Callable[..., Any]:
-    def call(*args: Any, **params: Any) -> Any:
-        return apply(op, *args, **params)
-
-    return call
 
 
 # The two functions below are the hot path of every network: what `wrap` and `apply` do is written out in them.
@@ -165,7 +159,15 @@ def _binary(op: Op) -> Callable[..., Any]:
         if saved is None:
             keep_z, (keep_x, keep_y) = keeps[1 if node_b is None else 2 if node_a is None else 3]
             saved = (z if keep_z else None, x if keep_x else None, y if keep_y else None)
-        out._node = Node(op, (node_a, node_b), saved, _NO_PARAMS, z.shape, z.dtype)
+        out._node = node = _new(Node)
+        node.order = next_order()
+        node.op = op
+        node.parents = (node_a, node_b)
+        node.saved = saved
+        node.params = _NO_PARAMS
+        node.shape = z.shape
+        node.dtype = z.dtype
+        node.watch = None
         return out
 
     return call

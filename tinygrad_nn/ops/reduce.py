@@ -10,12 +10,12 @@ import numpy as np
 from .._types import ArrayLike, Axis, DTypeLike, Fn
 from ..domains import Reals, case
 from ..errors import ArgumentError, ShapeError, describe
+from ..registry import OPS
 from ..tensor import Tensor
 from .declare import general, linear, nondifferentiable
 from .elementwise import maximum, where
 from .shape import (
     astype,
-    broadcast_to,
     concat,
     expand_dims,
     flip,
@@ -39,7 +39,7 @@ _REDUCTIONS = (
 
 def _stretch(g: Any, shape: tuple[int, ...], axis: tuple[int, ...] | None, keepdims: bool) -> Any:
     """The cotangent of a reduced array at every element it was reduced from, as a view."""
-    return broadcast_to(_with_axes(g, axis, keepdims), shape)
+    return OPS["broadcast_to"].call(_with_axes(g, axis, keepdims), shape=shape)
 
 
 def _with_axes(g: Any, axis: tuple[int, ...] | None, keepdims: bool) -> Any:

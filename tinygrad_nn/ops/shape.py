@@ -193,9 +193,19 @@ def squeeze(x: ArrayLike, axis: Axis = None) -> Any:
 
 # -- broadcasting ------------------------------------------------------------------------------------------------------
 
+
+
+def _stretched(x: Any, *, shape: tuple[int, ...]) -> Any:
+    if np.ndim(x) or not isinstance(x, np.ndarray | np.generic):
+        return np.broadcast_to(x, shape)
+    y: Any = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))  # a tenth of the time, and every sum's gradient is one
+    y.flags.writeable = False
+    return y
+
+
 _broadcast_to: Fn = linear(
     "broadcast_to",
-    lambda x, *, shape: np.broadcast_to(x, shape),
+    _stretched,
     [lambda g, _y, _x, *, shape: _sum_to(g, shape=_x.shape)],
     cases=(case((3,), shape=(2, 3)), case((2, 1), shape=(4, 2, 3)), case((), shape=(2,)), case((1,), shape=(0,))),
     formula="x repeated along new axes and axes of length 1",
