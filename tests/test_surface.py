@@ -23,7 +23,7 @@ REGISTRY = dict(OPS)  # as imported: other tests may register operations of thei
 INTERNAL = {
     "scatter_add": "what reading x[index] sends back when the walk is recorded",
 }
-# Documented by Python itself: the method of a context variable, called by every operation, so nothing is wrapped around it.
+# Documented by Python itself: the method of a context variable, which every operation calls, so nothing wraps it.
 BUILT_IN = {"is_grad_enabled"}
 
 NAMESPACES = {
