@@ -76,7 +76,10 @@ _BLOCK = 8192  # elements worked on at a time, so that the temporaries stay in t
 
 
 def erf(x: Any) -> Any:
-    """The error function, element by element, in the dtype of `x` (integers give float64): within 1 ulp in float64, 3 in float32."""
+    """The error function, element by element, in the dtype of `x`; integers give float64.
+
+    It is within 1 unit in the last place in float64, 3 in float32.
+    """
     x = np.asarray(x)
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
     if not x.ndim:
