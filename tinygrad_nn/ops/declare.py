@@ -75,7 +75,11 @@ def general(
 def nondifferentiable(name: str, forward: Callable[..., Any], **facts: Any) -> Any:
     """Declare an operation without derivative: comparisons, positions, tests. Its results carry no history."""
     op = Op(name, "constant", forward, **facts)
-    return publish(op, partial(apply, op))
+
+    def call(*args: Any, **params: Any) -> Any:  # not a `partial`: comparisons become methods of Tensor
+        return apply(op, *args, **params)
+
+    return publish(op, call)
 
 
 def publish(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
