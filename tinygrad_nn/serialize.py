@@ -8,7 +8,6 @@ it is: `{"dict": [[key, value], ...]}`, `{"tuple": [...]}`, `{"complex": [re, im
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -47,6 +46,7 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     >>> tg.load(path)["w"].shape
     (2, 3)
     """
+    import json
     from zipfile import ZipFile, ZipInfo
 
     members: dict[str, Array] = {}
@@ -64,6 +64,13 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Runs no code from the file. Raises `DataError` with the reason for a file that is truncated, damaged, or was not
     written by `save`.
+
+    >>> import os, tempfile
+    >>> import tinygrad_nn as tg
+    >>> path = os.path.join(tempfile.mkdtemp(), "state.npz")
+    >>> tg.save(path, {"loss": [0.5, 0.25], "x": tg.tensor(1.5)})
+    >>> tg.load(path)
+    {'loss': [0.5, 0.25], 'x': tensor(1.5)}
     """
     from zipfile import BadZipFile, ZipFile
 
@@ -121,6 +128,8 @@ def _add(array: Array, path: tuple[Any, ...], members: dict[str, Array]) -> str:
 
 
 def _read_tree(archive: ZipFile, size: int) -> Any:
+    import json
+
     if TREE not in archive.namelist():
         raise DataError(f"was not written by tinygrad_nn.save: it has no member {TREE}")
     for info in archive.infolist():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from .collate import collate
 from .csv import read_csv
 from .dataset import Dataset, Subset, TensorDataset, random_split
 from .digits import load_digits
 from .files import find_file
 from .idx import read_idx
-from .loader import DataLoader, collate
+from .loader import DataLoader
 from .mnist import load_mnist
 from .pickles import load_pickle
 

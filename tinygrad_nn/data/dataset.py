@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError, describe
+from ..random import default_generator
 from ..tensor import Tensor, wrap
-from .loader import collate, generator_for
+from .collate import collate
 
 if TYPE_CHECKING:
     from .._types import Array, ArrayLike
@@ -111,3 +112,14 @@ def random_split(
     order = generator_for(generator).permutation(len(dataset))
     ends = np.cumsum(lengths)
     return [Subset(dataset, order[end - n : end]) for n, end in zip(lengths, ends, strict=True)]
+
+
+def generator_for(generator: np.random.Generator | int | None) -> np.random.Generator:
+    """The NumPy Generator that `generator` stands for: itself, a seed, or None for the package's own."""
+    if generator is None:
+        return default_generator()
+    if isinstance(generator, np.random.Generator):
+        return generator
+    if isinstance(generator, int | np.integer) and not isinstance(generator, bool) and generator >= 0:
+        return np.random.default_rng(generator)
+    raise ArgumentError(f"generator: a NumPy Generator, a seed from 0 up, or None is needed, not {generator!r}")

@@ -6,21 +6,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DataError
 from .files import DATA_VARIABLE, locked
 from .idx import decompressed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIMEOUT = 10.0  # seconds without a connection or without a byte
 CHUNK = 1 << 16
 ATTEMPTS = 5  # for one mirror, as long as each brings something
 
 
-@dataclass(frozen=True)
-class Remote:
+class Remote(NamedTuple):
     """A file to be had as `<mirror><name>.gz`: its length and SHA-256 once decompressed."""
 
     name: str

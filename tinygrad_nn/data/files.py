@@ -6,22 +6,28 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path  # imported only where a path is made: it takes 5 ms of the package's import time
 
 DATA_VARIABLE = "TINYGRAD_NN_DATA"
 
 
 def cache_folder() -> Path:
     """The folder of this user for downloaded data: `tinygrad_nn` in $XDG_CACHE_HOME, or in ~/.cache."""
+    from pathlib import Path
+
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "tinygrad_nn"
 
 
 def data_folders() -> list[Path]:
     """The folders to look into for data, first things first: $TINYGRAD_NN_DATA if set, then the cache."""
+    from pathlib import Path
+
     chosen = os.environ.get(DATA_VARIABLE)
     return [*([Path(chosen)] if chosen else []), cache_folder()]
 
@@ -52,6 +58,8 @@ def find_file(name: str) -> Path:
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` at the end of the block, whole; after an error nothing changes."""
+    from pathlib import Path
+
     target = Path(os.path.realpath(path))  # through a link, to the file it names
     part = target.with_name(f".{os.getpid()}-{os.urandom(6).hex()}.part")
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -22,7 +21,8 @@ MAX_BYTES = 1 << 30
 MAX_DEPTH = 100
 CONTAINERS = (list, tuple, dict, set, frozenset)
 PLAIN = (type(None), bool, int, float, str, bytes, bytearray)
-NUMBERS = re.compile(r"b1|[iu][1248]|f[248]|f16|c8|c16|c32")
+NUMBERS = {"b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))}
+NUMBERS |= {"f2", "f4", "f8", "f12", "f16", "c8", "c16", "c24", "c32"}
 FORBIDDEN_OPCODES = {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
@@ -77,7 +77,8 @@ def _scan(data: bytes) -> None:
     opcodes = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
     stream = io.BytesIO(data)
     while code := stream.read(1):
-        opcode, argument = opcodes[code[0]], None
+        opcode = opcodes[code[0]]
+        argument: Any = None
         if opcode.name == "STRING":
             stream.readline()  # pickletools wants ASCII here, and Python 2 wrote any bytes
         elif opcode.arg is not None:
@@ -113,7 +114,7 @@ class _DType:
     __slots__ = ("code", "order")
 
     def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
-        if not (isinstance(code, str) and NUMBERS.fullmatch(code)):
+        if not (isinstance(code, str) and code in NUMBERS):
             raise DataError(f"holds an array of dtype {code!r}, where only numbers and booleans can be read")
         self.code, self.order = code, "|"
 
