@@ -75,9 +75,7 @@ def with_rule(rules: Any, i: int, plant: Callable[[Rule], Rule]) -> Any:
     wrong = plant(rules[i])
     if not isinstance(rules, Each):
         return tuple(wrong if j == i else rule for j, rule in enumerate(rules))
-    return Each(
-        lambda j, t, y, *args, **params: (wrong if j == i else rules[j])(t, y, *args, **params)  # fmt: skip
-    )
+    return Each(lambda j, t, y, *args, **params: (wrong if j == i else rules[j])(t, y, *args, **params))
 
 
 def rules_of(op: Op) -> list[tuple[str, int]]:

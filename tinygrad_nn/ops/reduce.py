@@ -149,6 +149,7 @@ _std: Fn = general(
     lambda x, *, axis, keepdims, correction: np.std(x, axis, ddof=correction, keepdims=keepdims),
     [lambda g, y, x, **params: _var_vjp(g * _slope_of_root(y), None, x, **params)],
     [lambda t, y, x, **params: _var_jvp(t, None, x, **params) * _slope_of_root(y)],
+    domain=(Reals(distinct=True),),
     cases=_SPREADS,
     formula="√(Σ (x - mean)² / (n - correction))",
     ties="slope 0 where all elements are equal",
