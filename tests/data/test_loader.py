@@ -149,6 +149,17 @@ def test_a_plain_list_will_do():
     assert batches[1][1] == ["c"]
 
 
+class List(list):
+    def batch(self, indices):
+        raise AssertionError("a method of this name means something else here")
+
+
+def test_only_a_dataset_is_asked_for_batches():
+    assert [b.tolist() for b in DataLoader(List([1, 2, 3]), 2)] == [[1, 2], [3]]
+    parts = random_split(List([1, 2, 3]), [2, 1], generator=0)
+    assert sorted(b.item() for part in parts for b in DataLoader(part)) == [1, 2, 3]
+
+
 def test_collate_fn_gets_the_samples():
     got = list(DataLoader(DATA, 4, collate_fn=lambda samples: [t.item() for _, t in samples]))
     assert got == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

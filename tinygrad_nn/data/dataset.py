@@ -80,7 +80,7 @@ class Subset(Dataset):
     (tensor(30),)
     """
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int] | Array) -> None:
+    def __init__(self, dataset: Dataset | Sequence[Any], indices: Sequence[int] | Array) -> None:
         self.dataset = dataset
         self.indices = np.asarray(indices, np.intp).reshape(-1)
         if self.indices.size and not -len(dataset) <= self.indices.min() <= self.indices.max() < len(dataset):
@@ -94,11 +94,13 @@ class Subset(Dataset):
 
     def batch(self, indices: Array) -> Any:
         """The samples at `indices` of this subset, as the whole data set makes batches."""
-        return self.dataset.batch(self.indices[indices])
+        if isinstance(self.dataset, Dataset):
+            return self.dataset.batch(self.indices[indices])
+        return super().batch(indices)
 
 
 def random_split(
-    dataset: Dataset, lengths: Sequence[int], generator: np.random.Generator | int | None = None
+    dataset: Dataset | Sequence[Any], lengths: Sequence[int], generator: np.random.Generator | int | None = None
 ) -> list[Subset]:
     """The samples of `dataset` in random order, cut into subsets of these lengths, which must add up to all of it.
 
