@@ -149,7 +149,7 @@ def _like(name: str, make: Callable[..., Any], x: ArrayLike, dtype: DTypeLike | 
 
 
 @overload
-def zeros_like(x: Array, dtype: DTypeLike | None = None) -> Array: ...
+def zeros_like(x: Array, dtype: DTypeLike | None = None) -> Array: ...  # type: ignore[overload-overlap]
 @overload
 def zeros_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor: ...
 def zeros_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor | Array:
@@ -163,7 +163,7 @@ def zeros_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool
 
 
 @overload
-def ones_like(x: Array, dtype: DTypeLike | None = None) -> Array: ...
+def ones_like(x: Array, dtype: DTypeLike | None = None) -> Array: ...  # type: ignore[overload-overlap]
 @overload
 def ones_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor: ...
 def ones_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor | Array:
@@ -177,7 +177,7 @@ def ones_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool 
 
 
 @overload
-def empty_like(x: Array, dtype: DTypeLike | None = None) -> Array: ...
+def empty_like(x: Array, dtype: DTypeLike | None = None) -> Array: ...  # type: ignore[overload-overlap]
 @overload
 def empty_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor: ...
 def empty_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor | Array:
@@ -191,7 +191,7 @@ def empty_like(x: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool
 
 
 @overload
-def full_like(x: Array, fill_value: Scalar, dtype: DTypeLike | None = None) -> Array: ...
+def full_like(x: Array, fill_value: Scalar, dtype: DTypeLike | None = None) -> Array: ...  # type: ignore[overload-overlap]
 @overload
 def full_like(
     x: ArrayLike, fill_value: Scalar, dtype: DTypeLike | None = None, requires_grad: bool = False

@@ -145,7 +145,7 @@ def randint(
     dtype('int64')
     """
     try:
-        return Tensor((generator or _default).integers(low, high, size, np.dtype(dtype)))  # type: ignore[arg-type]
+        return Tensor((generator or _default).integers(low, high, size, np.dtype(dtype)))
     except (TypeError, ValueError) as error:
         raise operation_error("randint", (low, high, size), error) from None
 

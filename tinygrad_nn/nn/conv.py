@@ -19,8 +19,8 @@ from .module import Module, Parameter
 class Conv2d(Module):
     """Convolution with learned kernels: `weight` (out, in / groups, *kernel) and `bias` (out,).
 
-    Both start uniform in ±1/√(in / groups · kernel size), as in PyTorch. `padding` puts zeros around the image, "same" as many
-    as keep its size; `groups` divides the channels into parts that do not mix.
+    Both start uniform in ±1/√(in / groups · kernel size), as in PyTorch. `padding` puts zeros around the image, "same"
+    as many as keep its size; `groups` divides the channels into parts that do not mix.
 
     >>> import tinygrad_nn as tg
     >>> tg.nn.Conv2d(1, 16, 5)(tg.ones((8, 1, 28, 28))).shape

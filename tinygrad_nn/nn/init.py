@@ -1,7 +1,7 @@
 """Starting values for parameters, with PyTorch's names, formulas and argument order.
 
-Each function fills a tensor in place (nothing is recorded) and returns it. `fan_in` and `fan_out` are read off a weight of
-shape (out, in, *kernel): in · kernel size and out · kernel size.
+Each function fills a tensor in place (nothing is recorded) and returns it. `fan_in` and `fan_out` are read off a weight
+of shape (out, in, *kernel): in · kernel size and out · kernel size.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class Linear(Module):
             if shape[-1:] != (self.in_features,):
                 last = f"{shape[-1]} features (its last axis)" if shape else "no axis"
                 raise ShapeError(
-                    f"Linear({self.extra_repr()}): the input {describe(x)} has {last}, not in_features={self.in_features}"
+                    f"Linear({self.extra_repr()}): the input {describe(x)} has {last}, "
+                    f"not in_features={self.in_features}"
                 ) from None
             raise
 
@@ -137,7 +138,7 @@ class Flatten(Module):
 
 
 class Dropout(Module):
-    """In training, sets each element to 0 with probability `p` and divides the others by 1 - p; in `eval()` does nothing.
+    """In training, sets each element to 0 with probability `p` and divides the others by 1 - p; else does nothing.
 
     >>> import tinygrad_nn as tg
     >>> layer = tg.nn.Dropout(0.5)

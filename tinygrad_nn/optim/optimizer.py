@@ -22,7 +22,7 @@ Closure = Callable[[], Any]
 
 
 class Optimizer:
-    """The base of all optimizers. A subclass gives the default options, checks them in `check_options`, and writes `update`."""
+    """The base of all optimizers. A subclass gives the default options, checks them and writes `update`."""
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -33,7 +33,7 @@ class Optimizer:
                 f"{self._name}: params must be an iterable of tensors or of groups, such as model.parameters(), not "
                 + (describe(params) if isinstance(params, Tensor) else f"a {type(params).__name__}")
             )
-        given = list(params)
+        given: list[Any] = list(params)
         if not given:
             raise ArgumentError(
                 f"{self._name}: params is empty, there is nothing to train (a generator such as model.parameters() "
@@ -47,7 +47,7 @@ class Optimizer:
         return type(self).__name__
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Train further parameters: a dict with "params" (a tensor or several), and options that differ from the defaults.
+        """Train further parameters: a dict of "params" (a tensor or several) and options other than the defaults.
 
         If anything in it is wrong, the optimizer stays as it was.
 
@@ -78,7 +78,7 @@ class Optimizer:
             if id(p) in taken:
                 raise ArgumentError(f"{where}: parameter {i}, {describe(p)}, is in this optimizer already")
             taken.add(id(p))
-        complete = {"params": params, **self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+        complete = {"params": params, **self.defaults, **_options(group)}
         self.check_options(complete)
         self.param_groups.append(complete)
 
@@ -104,8 +104,8 @@ class Optimizer:
     def step(self, closure: Closure | None = None) -> Any:
         """Update the parameters that have a gradient; those that have none, or need none, are passed over.
 
-        With `closure`, call that first (it computes gradients afresh and returns the loss) and return what it returns. If a
-        gradient does not fit its parameter, nothing at all is changed.
+        With `closure`, call that first (it computes gradients afresh and returns the loss), and return what it
+        returns. If a gradient does not fit its parameter, nothing at all is changed.
         """
         loss = None
         if closure is not None:
@@ -129,7 +129,7 @@ class Optimizer:
                                 raise self._misfit(p, f"its {key!r}", value)
                     found.append((p, array, g))
             work.append((group, found))
-        # Overflow is no failure of the step: the loss shows it. Without this a warning made an error would stop half-way.
+        # Overflow is no failure: the loss shows it. A warning turned into an error would stop the step half-way.
         with np.errstate(all="ignore"):
             for group, found in work:
                 self.update(group, found)
@@ -144,8 +144,8 @@ class Optimizer:
         if not p.data.flags.writeable:
             return ArgumentError(f"{where}, an array that cannot be written; nothing was updated")
         return ArgumentError(
-            f"{where}, but {what} is {describe(value)}; nothing was updated. If the parameter was converted or replaced, "
-            "call zero_grad() and make a new optimizer"
+            f"{where}, but {what} is {describe(value)}; nothing was updated. If the parameter was converted or "
+            "replaced, call zero_grad() and make a new optimizer"
         )
 
     def _positions(self) -> dict[Tensor, int]:
@@ -167,10 +167,7 @@ class Optimizer:
         return {
             "state": {numbers[p]: deepcopy(entry) for p, entry in self.state.items() if p in numbers},
             "param_groups": [
-                {
-                    **deepcopy({k: v for k, v in group.items() if k != "params"}),
-                    "params": [numbers[p] for p in group["params"]],
-                }
+                {**deepcopy(_options(group)), "params": [numbers[p] for p in group["params"]]}
                 for group in self.param_groups
             ],
         }
@@ -194,7 +191,8 @@ class Optimizer:
         sizes, own_sizes = [len(g["params"]) for g in saved], [len(g["params"]) for g in self.param_groups]
         if sizes != own_sizes:
             raise ArgumentError(f"{name}: groups of {sizes} parameters given, but this optimizer has {own_sizes}")
-        groups, by_number = [], {}
+        groups: list[dict[str, Any]] = []
+        by_number: dict[Any, Tensor] = {}
         for i, (group, given) in enumerate(zip(self.param_groups, saved, strict=True)):
             if missing := [key for key in self.defaults if key not in given]:
                 raise ArgumentError(f"{name}: group {i} lacks the options {missing}; is it another optimizer's state?")
@@ -215,10 +213,14 @@ class Optimizer:
     def __repr__(self) -> str:
         rows = []
         for i, group in enumerate(self.param_groups):
-            options = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
+            options = ", ".join(f"{k}={v}" for k, v in _options(group).items())
             size = sum(p.size for p in group["params"])
             rows.append(f"  group {i}: {len(group['params'])} tensors, {size:,} parameters; {options}")
         return "\n".join([self._name, *rows])
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}
 
 
 def _entry(value: Any, p: Tensor, where: str) -> Any:

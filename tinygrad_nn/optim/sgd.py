@@ -12,6 +12,7 @@ from ..tensor import Tensor
 from .optimizer import Optimizer, Params
 
 BLOCK = 65536  # elements: what one block of parameter, gradient, velocity and scratch takes stays in the L2 cache
+SMALL = 1024  # elements: up to here, a fresh array costs less than looking up scratch memory
 
 
 class SGD(Optimizer):
@@ -67,7 +68,8 @@ class SGD(Optimizer):
 
     def update(self, group: dict[str, Any], found: list[tuple[Tensor, Any, Any]]) -> None:
         """One step for the parameters of a group."""
-        momentum, rules = group["momentum"], {}
+        momentum = group["momentum"]
+        rules: dict[np.dtype[Any], _Rule] = {}
         for tensor, p, g in found:
             rule = rules.get(p.dtype)
             if rule is None:
@@ -104,7 +106,7 @@ class _Rule:
     def __init__(self, group: dict[str, Any], dtype: np.dtype[Any], scratch: Scratch, second: Scratch) -> None:
         self.step = np.array(-group["lr"], dtype)
         self.decay = np.array(group["weight_decay"], dtype) if group["weight_decay"] else None
-        self.momentum = np.array(group["momentum"], dtype) if group["momentum"] else None
+        self.momentum = np.array(group["momentum"], dtype)
         self.share = np.array(1 - group["dampening"], dtype) if group["dampening"] else None
         self.nesterov = group["nesterov"]
         self.maximize = group["maximize"]
@@ -113,12 +115,12 @@ class _Rule:
 
     def apply(self, p: Any, g: Any, v: Any, first: bool) -> None:
         """Update `p` (and its velocity `v`, if `first` still empty) in place."""
-        t = self.scratch.like(p)
+        t = self.scratch.like(p) if p.size > SMALL or not p.ndim else None
         if self.decay is not None:
-            np.multiply(p, self.decay, t)
+            t = np.multiply(p, self.decay, t)
             g = (np.subtract if self.maximize else np.add)(t, g, t)
         elif self.maximize:
-            g = np.negative(g, t)
+            g = t = np.negative(g, t)
         if v is not None:
             if first:
                 v[...] = g
@@ -126,8 +128,7 @@ class _Rule:
                 np.multiply(v, self.momentum, v)
                 np.add(v, g if self.share is None else np.multiply(g, self.share, self.second.like(p)), v)
             g = np.add(g, np.multiply(v, self.momentum, self.second.like(p)), t) if self.nesterov else v
-        np.multiply(g, self.step, t)
-        np.add(p, t, p)
+        np.add(p, np.multiply(g, self.step, t), p)
 
 
 class Scratch:
