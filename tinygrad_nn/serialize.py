@@ -177,7 +177,5 @@ def _read_array(archive: ZipFile, name: str) -> Array:
         if math.prod(shape) * dtype.itemsize != archive.getinfo(name).file_size - member.tell():
             raise DataError(f"has a member {name} whose header does not fit its size: {dtype}{shape}")
         member.seek(0)
-        array: Array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):  # reading to the end also checks the checksum
-            raise DataError(f"has a member {name} that is too long")
+        array: Array = np.lib.format.read_array(member, allow_pickle=False)  # to its end, where the checksum is checked
     return array

@@ -120,8 +120,8 @@ class _DType:
 
     def __setstate__(self, state: Any) -> None:
         order = state[1]
-        if order not in ("<", ">", "|", "=") or any(state[2:5]):
-            raise DataError(f"holds a dtype {self.code} of unknown form: {state!r:.200}")
+        if order not in ("<", ">", "|", "="):
+            raise DataError(f"holds a dtype {self.code} of byte order {order!r:.40}")
         self.order = order
 
     def finished(self) -> np.dtype[Any]:
