@@ -159,7 +159,7 @@ def _smoothed(x: Any, target: Any, weight: Any, ignore_index: int, reduction: st
         uniform = _sum(uniform)
     if reduction == "mean":
         total = float(np.sum(counts if weight is None else weight[np.where(counts, y, 0)] * counts))
-        uniform = uniform * (1.0 / total if total else math.nan)
+        uniform = uniform * (1.0 / total if total else 0.0)  # then the other part is NaN
     return aimed * (1.0 - smoothing) + uniform * (smoothing / x.shape[axis])
 
 
@@ -183,7 +183,7 @@ def nll_loss(
     >>> import tinygrad_nn as tg
     >>> logs = tg.log(tg.tensor([[0.25, 0.75], [0.5, 0.5]]))
     >>> tg.nn.functional.nll_loss(logs, tg.tensor([0, 1]), reduction="none")
-    tensor([1.3862944 , 0.6931472 ])
+    tensor([1.3862944, 0.6931472])
     """
     x, y = operand(input), operand(target)
     _check_reduction("nll_loss", reduction)
@@ -238,7 +238,7 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         losses = _loss.binary_cross_entropy_with_logits(x, t)
     else:
-        losses = _softplus(-x) * t * operand(pos_weight) + _softplus(x) * (1 - t)
+        losses = _softplus(-x) * t * _beside(pos_weight, x) + _softplus(x) * (1 - t)
     return _reduce("binary_cross_entropy_with_logits", _weighed(losses, weight), reduction)
 
 
@@ -316,13 +316,20 @@ def _values(x: Any) -> Any:
 
 def _pair(name: str, input: ArrayLike, target: ArrayLike) -> tuple[Any, Any]:
     """Both arguments of a loss that compares element by element."""
-    a, b = operand(input), operand(target)
+    a, b = _beside(input, target), _beside(target, input)
     if a.shape != b.shape and a.shape and b.shape:
         raise ShapeError(
             f"{name}: input {describe(a)} and target {describe(b)} must have one shape. Broadcasting one over an axis "
             "of the other would compare elements that do not belong together; reshape one of them."
         )
     return a, b
+
+
+def _beside(x: ArrayLike, other: ArrayLike) -> Any:
+    """`x` as an array; a Python number takes the dtype of what stands beside it."""
+    if isinstance(x, int | float) and not isinstance(other, int | float):
+        return np.asarray(x, np.result_type(operand(other).dtype, x))
+    return operand(x)
 
 
 def _check_floating(name: str, x: Any) -> None:
@@ -374,4 +381,4 @@ def _reduce(name: str, losses: Any, reduction: str) -> Any:
 
 
 def _weighed(losses: Any, weight: ArrayLike | None) -> Any:
-    return losses if weight is None else losses * operand(weight)
+    return losses if weight is None else losses * _beside(weight, losses)

@@ -147,7 +147,7 @@ def logsumexp(x: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
 
     >>> import tinygrad_nn as tg
     >>> tg.logsumexp(tg.tensor([1000.0, 1000.0]))
-    tensor(1000.6931)
+    tensor(1000.6932)
     """
     return _logsumexp_op(x, axis=_axes(axis, x, "logsumexp"), keepdims=keepdims)
 
