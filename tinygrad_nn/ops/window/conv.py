@@ -20,19 +20,22 @@ from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..._types import Array, ArrayLike
 from ...domains import case
 from ...errors import ArgumentError, ShapeError, describe
 from ..declare import general, linear
+from ..memory import keep_freed_memory
 from ..reduce import sum as sum_
 from ..shape import broadcast_to, expand_dims, reshape, shape_of, squeeze
 from .geometry import Pair, PairLike, pair, span
 
 Padding: TypeAlias = tuple[Pair, Pair]  # (top, bottom), (left, right)
 
-_BLOCK = 1 << 21  # bytes of gathered windows at a time, so that they stay in cache between gathering and product
+keep_freed_memory()
+
+_BLOCK = 1 << 22  # bytes of gathered windows at a time, so that they stay in cache between gathering and product
 
 
 def _images_last(x: Any, padding: Padding, dtype: Any) -> Array:
@@ -42,7 +45,7 @@ def _images_last(x: Any, padding: Padding, dtype: Any) -> Array:
     if not (top or bottom or left or right):
         return np.ascontiguousarray(x, dtype)
     channels, rows, columns, images = x.shape
-    padded = np.zeros((channels, rows + top + bottom, columns + left + right, images), dtype)
+    padded = np.zeros_like(x, dtype, "C", shape=(channels, rows + top + bottom, columns + left + right, images))
     padded[:, top : top + rows, left : left + columns] = x
     return padded
 
@@ -66,22 +69,16 @@ def _blocks(rows: int, bytes_per_row: int) -> Iterator[slice]:
     return (slice(r, min(r + step, rows)) for r in range(0, rows, step))
 
 
-def _windows(
-    x: Array, out: Pair, kernel: Pair, stride: Pair, dilation: Pair, groups: int
-) -> Iterator[tuple[slice, Array]]:
+def _windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair, groups: int) -> Iterator[tuple[slice, Array]]:
     """Block by block of output rows, the windows as matrices (groups, channels·kernel, rows·columns·images)."""
-    channels, _, _, images = x.shape
-    c, r, s, n = x.strides
-    positions = as_strided(
-        x,
-        (channels, *kernel, *out, images),
-        (c, r * dilation[0], s * dilation[1], r * stride[0], s * stride[1], n),
-        writeable=False,
-    )
-    depth = channels * kernel[0] * kernel[1]
-    for rows in _blocks(out[0], depth * out[1] * images * x.itemsize):
-        width = (rows.stop - rows.start) * out[1] * images
-        yield rows, positions[:, :, :, rows].reshape(groups, depth // groups, width)
+    spans = span(kernel[0], dilation[0]), span(kernel[1], dilation[1])
+    positions = sliding_window_view(x, spans, axis=(1, 2))[
+        :, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]
+    ].transpose(0, 4, 5, 1, 2, 3)
+    depth, (rows, columns, images) = x.shape[0] * kernel[0] * kernel[1], positions.shape[3:]
+    for block in _blocks(rows, depth * columns * images * x.itemsize):
+        width = (block.stop - block.start) * columns * images
+        yield block, positions[:, :, :, block].reshape(groups, depth // groups, width)
 
 
 def _matrices(y: Array, rows: slice, groups: int) -> Array:
@@ -94,9 +91,9 @@ def _forward(x: Any, w: Any, b: Any = None, *, stride: Pair, padding: Padding, d
     dtype, inner = _computed_in(x, w) if b is None else _computed_in(x, w, b)
     kernel = w.shape[2:]
     out = _out_size(x.shape[2:], kernel, stride, padding, dilation)
-    y = np.empty((w.shape[0], *out, x.shape[0]), inner)
+    y = np.empty_like(w, inner, "C", shape=(w.shape[0], *out, x.shape[0]))
     weights = w.reshape(groups, w.shape[0] // groups, -1).astype(inner, copy=False)
-    for rows, windows in _windows(_images_last(x, padding, inner), out, kernel, stride, dilation, groups):
+    for rows, windows in _windows(_images_last(x, padding, inner), kernel, stride, dilation, groups):
         np.matmul(weights, windows, out=_matrices(y, rows, groups))
     if b is not None:
         y += b[:, None, None, None]
@@ -109,15 +106,16 @@ def _by_input(g: Any, w: Any, *, stride: Pair, padding: Padding, dilation: Pair,
     images, features, *out = g.shape
     channels, kernel = w.shape[1] * groups, w.shape[2:]
     g = _images_last(g, ((0, 0), (0, 0)), inner)
-    x = np.zeros((channels, size[0] + top + bottom, size[1] + left + right, images), inner)
+    x = np.zeros_like(g, shape=(channels, size[0] + top + bottom, size[1] + left + right, images))
     weights = w.reshape(groups, features // groups, -1).astype(inner, copy=False).transpose(0, 2, 1)
+    product = np.multiply if features == groups else np.matmul  # the same, and faster, for an inner length of 1
     for rows in _blocks(out[0], channels * kernel[0] * kernel[1] * out[1] * images * x.itemsize):
         count = rows.stop - rows.start
-        windows = np.matmul(weights, _matrices(g, rows, groups)).reshape(channels, *kernel, count, out[1], images)
+        windows = product(weights, _matrices(g, rows, groups)).reshape(channels, *kernel, count, out[1], images)
         for i in range(kernel[0]):
             first = rows.start * stride[0] + i * dilation[0]
             for j in range(kernel[1]):
-                into = x[:, first : first + count * stride[0] : stride[0], j * dilation[1] :: stride[1]][:, :, : out[1]]
+                into = x[:, first :: stride[0], j * dilation[1] :: stride[1]][:, :count, : out[1]]
                 into += windows[:, i, j]
     x = x[:, top : top + size[0], left : left + size[1]]
     return x.astype(dtype, copy=False).transpose(3, 0, 1, 2)
@@ -125,12 +123,13 @@ def _by_input(g: Any, w: Any, *, stride: Pair, padding: Padding, dilation: Pair,
 
 def _by_weight(x: Any, g: Any, *, stride: Pair, padding: Padding, dilation: Pair, groups: int, kernel: Pair) -> Any:
     dtype, inner = _computed_in(x, g)
-    features, out = g.shape[1], g.shape[2:]
+    features = g.shape[1]
     g = _images_last(g, ((0, 0), (0, 0)), inner)
-    w = np.zeros((groups, features // groups, x.shape[1] // groups * kernel[0] * kernel[1]), inner)
-    for rows, windows in _windows(_images_last(x, padding, inner), out, kernel, stride, dilation, groups):
-        w += _matrices(g, rows, groups) @ windows.transpose(0, 2, 1)
-    return w.reshape(features, -1, *kernel).astype(dtype, copy=False)
+    w = np.zeros_like(g, shape=(features, x.shape[1] // groups, *kernel))
+    total = w.reshape(groups, features // groups, -1)
+    for rows, windows in _windows(_images_last(x, padding, inner), kernel, stride, dilation, groups):
+        total += _matrices(g, rows, groups) @ windows.transpose(0, 2, 1)
+    return w.astype(dtype, copy=False)
 
 
 def _pull_input(g: Any, _y: Any, _x: Any, w: Any, **how: Any) -> Any:
@@ -139,6 +138,12 @@ def _pull_input(g: Any, _y: Any, _x: Any, w: Any, **how: Any) -> Any:
 
 def _pull_weight(g: Any, _y: Any, x: Any, _w: Any, **how: Any) -> Any:
     return _conv2d_weight(x, g, kernel=tuple(_w.shape[2:]), **how)
+
+
+def _push_bias(t: Any, _y: Any, _x: Any, _w: Any, _b: Any, **how: Any) -> Any:
+    del how["groups"]
+    size = _out_size(_x.shape[2:], _w.shape[2:], **how)
+    return broadcast_to(reshape(t, (-1, 1, 1)), (_x.shape[0], _w.shape[0], *size))
 
 
 def _how(stride: Pair = (1, 1), padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), groups: int = 1) -> Any:
@@ -199,7 +204,7 @@ _conv2d_bias = general(
     [
         lambda t, _y, _x, w, _b, **how: _conv2d(t, w, **how),
         lambda t, _y, x, _w, _b, **how: _conv2d(x, t, **how),
-        lambda t, y, _x, _w, _b, **_how: broadcast_to(reshape(t, (-1, 1, 1)), y.shape),
+        _push_bias,
     ],
     cases=(
         case((2, 2, 4, 4), (3, 2, 2, 3), (3,), **_how()),
@@ -231,8 +236,9 @@ def conv2d(
     Raises `ShapeError` where the shapes do not fit together or the window is larger than the padded image.
 
     >>> import tinygrad_nn as tg
+    >>> import tinygrad_nn.nn.functional as F
     >>> x = tg.reshape(tg.arange(9.0), (1, 1, 3, 3))
-    >>> tg.conv2d(x, tg.ones((1, 1, 2, 2)))
+    >>> F.conv2d(x, tg.ones((1, 1, 2, 2)))
     tensor([[[[ 8., 12.],
               [20., 24.]]]])
     """
@@ -264,8 +270,8 @@ def conv2d(
         padded = tuple(n + sum(z) for n, z in zip(size, zeros, strict=True))
         covered = span(kernel[0], gaps[0]), span(kernel[1], gaps[1])
         raise ShapeError(
-            f"conv2d: weight {describe(weight)} with dilation {gaps} covers windows of {covered}, which must be at least "
-            f"1 and at most the image of x {describe(x)} with its padding, {padded}"
+            f"conv2d: weight {describe(weight)} with dilation {gaps} covers windows of {covered}, which must be "
+            f"at least 1 and at most the image of x {describe(x)} with its padding, {padded}"
         )
     how = _how(steps, zeros, gaps, groups)
     return _conv2d(x, weight, **how) if bias is None else _conv2d_bias(x, weight, bias, **how)

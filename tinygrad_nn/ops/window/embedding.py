@@ -94,8 +94,9 @@ def embedding(indices: ArrayLike, weight: ArrayLike, padding_idx: int | None = N
     `padding_idx` (counted from the end if negative) gets none.
 
     >>> import tinygrad_nn as tg
+    >>> import tinygrad_nn.nn.functional as F
     >>> weight = tg.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
-    >>> tg.embedding([2, 0, 2], weight).sum().backward()
+    >>> F.embedding([2, 0, 2], weight).sum().backward()
     >>> weight.grad
     tensor([[1., 1.],
             [0., 0.],

@@ -55,7 +55,10 @@ def _largest(x: Any, *, out: Pair, **window: Any) -> Any:
 
 
 def _first_largest(x: Any, y: Any, *, out: Pair, **window: Any) -> Any:
-    """For each window, the number of its first position that holds the maximum: how many positions came before."""
+    """For each window, the number of its first position that holds the maximum: how many positions came before.
+
+    The last position is not looked at: it is what remains (also where the maximum is NaN, which equals nothing).
+    """
     places = taps(x.shape[-2:], out, **window)
     position = np.zeros_like(y, dtype=np.min_scalar_type(len(places)))
     searching = np.ones_like(y, dtype=bool)
@@ -126,6 +129,10 @@ _max_pool2d_position = nondifferentiable(
     "max_pool2d_position",
     _first_largest,
     domain=(Reals(), Reals()),
+    cases=(
+        case((1, 2, 4, 4), (1, 2, 2, 2), out=(2, 2), **_TILES),
+        case((2, 1, 5, 3), (2, 1, 3, 2), out=(3, 2), **_OVERLAPPING),
+    ),
     formula="the number of the first position in each window of x that holds its maximum y",
 )
 
@@ -177,7 +184,8 @@ def max_pool2d(
     edges count too. The gradient goes to the first maximum of a window, row by row.
 
     >>> import tinygrad_nn as tg
-    >>> tg.max_pool2d(tg.reshape(tg.arange(16.0), (1, 4, 4)), 2)
+    >>> import tinygrad_nn.nn.functional as F
+    >>> F.max_pool2d(tg.reshape(tg.arange(16.0), (1, 4, 4)), 2)
     tensor([[[ 5.,  7.],
              [13., 15.]]])
     """
@@ -218,7 +226,9 @@ def _mean(x: Any, *, out: Pair, include_pad: bool, divisor: int | None, **window
 def _shared_out(g: Any, *, size: Pair, include_pad: bool, divisor: int | None, **window: Any) -> Any:
     out = g.shape[-2:]
     shares = _divided(g, size, out, include_pad, divisor, **window)
-    x = _like(g, size)
+    if g.ndim == 4:  # images last, like the results of convolution, which the gradient is most likely to meet next
+        shares = np.ascontiguousarray(shares.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+    x = _like(shares, size)
     x.fill(0)
     for inputs, outputs in taps(size, out, dilation=(1, 1), **window):
         x[inputs] += shares[outputs]
@@ -266,7 +276,8 @@ def avg_pool2d(
     far edges count too, with the elements they have. `divisor_override` is what to divide each sum by instead.
 
     >>> import tinygrad_nn as tg
-    >>> tg.avg_pool2d(tg.reshape(tg.arange(16.0), (1, 4, 4)), 2)
+    >>> import tinygrad_nn.nn.functional as F
+    >>> F.avg_pool2d(tg.reshape(tg.arange(16.0), (1, 4, 4)), 2)
     tensor([[[ 2.5,  4.5],
              [10.5, 12.5]]])
     """
