@@ -86,6 +86,7 @@ VALUES: dict[str, Callable[..., Any]] = {
     "relu": lambda x: (x + np.abs(x)) / 2,
     "silu": lambda x: x * 0.5 * (1 + np.tanh(x / 2)),
     "erf": np.vectorize(math.erf, otypes=[float]),
+    "reshape": lambda x, *, shape: x.reshape(shape),  # np.reshape has named this argument differently
     "where": lambda a, b, *, condition: np.select([condition], [a], b),
     "concat": lambda *xs, axis, offsets: np.concatenate(xs, axis),
     "stack": lambda *xs, axis: np.stack(xs, axis),

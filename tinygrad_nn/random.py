@@ -20,8 +20,8 @@ def manual_seed(seed: int) -> np.random.Generator:
     """Start the default generator anew from `seed`; the same seed gives the same numbers. Returns the generator.
 
     >>> import tinygrad_nn as tg
-    >>> g = tg.manual_seed(0); a = tg.rand(3)
-    >>> g = tg.manual_seed(0); b = tg.rand(3)
+    >>> g = tg.manual_seed(0); a = tg.random.rand(3)
+    >>> g = tg.manual_seed(0); b = tg.random.rand(3)
     >>> bool((a == b).all())
     True
     """
@@ -70,7 +70,7 @@ def rand(
     """Uniform in [0, 1). The shape as numbers or as one tuple: `rand(2, 3)`, `rand((2, 3))`.
 
     >>> import tinygrad_nn as tg
-    >>> tg.rand(2, 3).shape
+    >>> tg.random.rand(2, 3).shape
     (2, 3)
     """
     return Tensor(floats((generator or _default).random, _shape(shape), dtype, "rand"), requires_grad=requires_grad)
@@ -85,7 +85,7 @@ def randn(
     """Normal with mean 0 and variance 1. The shape as numbers or as one tuple: `randn(2, 3)`, `randn((2, 3))`.
 
     >>> import tinygrad_nn as tg
-    >>> tg.randn(2, 3).shape
+    >>> tg.random.randn(2, 3).shape
     (2, 3)
     """
     draw = (generator or _default).standard_normal
@@ -141,7 +141,7 @@ def randint(
     """Integers, each of low … high-1 as likely as any other; with `low` alone, of 0 … low-1.
 
     >>> import tinygrad_nn as tg
-    >>> tg.randint(0, 10, size=(2, 3)).dtype
+    >>> tg.random.randint(0, 10, size=(2, 3)).dtype
     dtype('int64')
     """
     try:
