@@ -51,6 +51,7 @@ NAMESPACES = {
     "tg.nn.functional": tg.nn.functional,
     "tg.nn.init": tg.nn.init,
     "tg.optim": tg.optim,
+    "tg.random": tg.random,
 }
 
 
