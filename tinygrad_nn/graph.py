@@ -140,17 +140,13 @@ def reverse(
     grads = dict(seeds)
     owned: set[AnyNode] = set()
     ends: dict[AnyNode, Any] = {}
-    heap = [(-node.order, node) for node in grads]  # newest first: a node is met after all that depend on it
+    heap = [(-node.order, node) for node in grads if isinstance(node, Node)]
     heapify(heap)
     while heap:
-        node = heappop(heap)[1]
+        node = heappop(heap)[1]  # the newest: all that depend on it have been met
         g = grads.pop(node)
         if node.watch is not None:
             g = observe(node, g)
-            owned.discard(node)
-        if isinstance(node, Leaf):
-            ends[node] = g
-            continue
         if node in targets:
             ends[node] = g
         saved, params = node.saved, node.params
@@ -167,18 +163,18 @@ def reverse(
             if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):
                 pulled = fit(pulled, parent)
             total = grads.get(parent)
+            if total is None and isinstance(parent, Node):
+                heappush(heap, (-parent.order, parent))
             if type(pulled) is Scatter:
                 if total is None:
-                    heappush(heap, (-parent.order, parent))
                     total = np.zeros(parent.shape, parent.dtype)
-                elif parent not in owned or not total.ndim:
-                    total = np.array(total)  # never a NumPy scalar, which nothing can be added into
+                elif parent not in owned:
+                    total = total.copy()
                 pulled.add_to(total)
                 grads[parent] = total
                 owned.add(parent)
             elif total is None:
                 grads[parent] = pulled
-                heappush(heap, (-parent.order, parent))
                 if plain and pulled is not g and pulled.base is None:
                     owned.add(parent)
             elif parent in owned and pulled.ndim:
@@ -190,6 +186,11 @@ def reverse(
         if free:
             node.saved = None
             node.parents = ()
+    for leaf, g in grads.items():  # only leaves are left
+        if leaf.watch is not None:
+            g = observe(leaf, g)
+            owned.discard(leaf)
+        ends[leaf] = g
     return ends, owned
 
 

@@ -701,7 +701,8 @@ def recorded(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _fit(g: Any, node: Node | Leaf) -> Any:
     """A cotangent summed over broadcast axes, in the dtype of its node."""
     if g.shape != node.shape:
-        g = OPS["sum_to"].call(g, shape=node.shape)
+        op = OPS["sum_to"]
+        g = (op.call if isinstance(g, Tensor) else op.forward)(g, shape=node.shape)
     return g if g.dtype == node.dtype else OPS["astype"].call(g, dtype=node.dtype)
 
 

@@ -442,8 +442,12 @@ def clip(x: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = No
 
 
 def _sigmoid(x: Any) -> Any:
+    y = np.negative(x)
+    out = y if isinstance(y, np.ndarray) and y.dtype.kind in "fc" else None
     with np.errstate(over="ignore"):  # e^-x may overflow to inf, and 1 / inf is the right limit
-        return 1 / (1 + np.exp(-x))
+        y = np.exp(y, out=out)
+    y += 1
+    return np.divide(1, y, out=out)
 
 
 def _softplus(x: Any) -> Any:

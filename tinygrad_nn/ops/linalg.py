@@ -17,7 +17,7 @@ from .declare import general
 from .declare import linear as declare_linear
 from .elementwise import multiply
 from .reduce import sum
-from .shape import expand_dims, normalize_axis, reshape, shape_of, squeeze, sum_to, transpose
+from .shape import expand_dims, matrix_transpose, normalize_axis, reshape, shape_of, squeeze, transpose
 
 # -- matrix products ---------------------------------------------------------------------------------------------------
 
@@ -86,23 +86,38 @@ def _misaligned(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> ShapeErro
     )
 
 
-def _affine(x: Any, weight: Any, *bias: Any) -> Any:
+def _affine(x: Any, weight: Any, bias: Any) -> Any:
+    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or bias.shape != weight.shape[:1]:
+        raise ShapeError(
+            f"linear: x {x.shape}, weight {weight.shape} and bias {bias.shape} do not fit: "
+            "x is (..., in), weight (out, in), bias (out,)"
+        )
     y = np.matmul(x, weight.T)
-    if bias:
-        y += bias[0]
+    if y.dtype != bias.dtype:
+        return y + bias
+    y += bias
     return y
 
 
 _linear: Fn = general(
     "linear",
     _affine,
-    Each(
-        lambda i, g, _y, x, weight, *_bias: (
-            g @ weight if i == 0 else _rows(g).mT @ _rows(x) if i == 1 else sum_to(g, _bias[0].shape)
-        )
+    [
+        lambda g, _y, _x, weight, _bias: g @ weight,
+        lambda g, _y, x, _weight, _bias: _rows(g).mT @ _rows(x),
+        lambda g, _y, _x, _weight, _bias: g,  # summed to the bias by the engine, as for any broadcast argument
+    ],
+    [
+        lambda t, _y, _x, weight, _bias: t @ weight.mT,
+        lambda t, _y, x, _weight, _bias: x @ t.mT,
+        lambda t, _y, _x, _weight, _bias: t,
+    ],
+    cases=(
+        case((4, 3), (2, 3), (2,)),
+        case((5, 4, 3), (2, 3), (2,)),
+        case((0, 3), (2, 3), (2,)),
+        case((3,), (2, 3), (2,)),
     ),
-    Each(lambda i, t, _y, x, weight, *_bias: t @ weight.mT if i == 0 else x @ t.mT if i == 1 else t),
-    cases=(case((4, 3), (2, 3), (2,)), case((4, 3), (2, 3)), case((5, 4, 3), (2, 3), (2,)), case((0, 3), (2, 3), (2,))),
     formula="x Wᵀ + b",
     analytic=True,
 )
@@ -115,14 +130,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> An
     >>> tg.linear(tg.tensor([[1.0, 2.0]]), tg.tensor([[3.0, 4.0]]), tg.tensor([0.5]))
     tensor([[11.5]])
     """
-    shape_x, shape_w = shape_of(x), shape_of(weight)
-    if len(shape_w) != 2 or not shape_x or shape_x[-1] != shape_w[1]:
-        raise ShapeError(f"linear: x {shape_x} and weight {shape_w} do not fit: x is (..., in), weight is (out, in)")
-    if bias is None:
-        return _linear(x, weight) if len(shape_x) > 1 else squeeze(_linear(expand_dims(x, 0), weight), 0)
-    if shape_of(bias) != shape_w[:1]:
-        raise ShapeError(f"linear: bias {shape_of(bias)} must have shape ({shape_w[0]},), as weight is {shape_w}")
-    return _linear(x, weight, bias) if len(shape_x) > 1 else squeeze(_linear(expand_dims(x, 0), weight, bias), 0)
+    return matmul(x, matrix_transpose(weight)) if bias is None else _linear(x, weight, bias)
 
 
 # -- einsum ------------------------------------------------------------------------------------------------------------
