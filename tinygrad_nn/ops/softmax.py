@@ -29,9 +29,31 @@ _CASES = (
 )
 
 
-def _shifted(x: Any, axis: tuple[int, ...] | None) -> Any:
-    """x minus its largest element along `axis`."""
-    return x - np.maximum.reduce(x, axis, keepdims=True, initial=None if np.size(x) else -math.inf)
+def _many_short_rows(x: Any, axis: tuple[int, ...] | None) -> bool:
+    """Whether NumPy's reductions of `x` would spend their time on starting each row anew."""
+    return (
+        isinstance(x, np.ndarray)
+        and x.size >= 1000
+        and axis == (x.ndim - 1,)
+        and x.shape[-1] <= 512
+        and x.dtype.char in "fd"
+        and x.flags.c_contiguous
+    )
+
+
+def _peak(x: Any, axis: tuple[int, ...] | None) -> Any:
+    """The largest element along `axis`, which is kept."""
+    if _many_short_rows(x, axis):  # argmax is two to three times faster on them
+        rows = x.reshape(-1, x.shape[-1])
+        return rows[np.arange(len(rows)), rows.argmax(1)].reshape(*x.shape[:-1], 1)
+    return np.maximum.reduce(x, axis, keepdims=True, initial=None if np.size(x) else -math.inf)
+
+
+def _total(x: Any, axis: tuple[int, ...] | None) -> Any:
+    """The sum along `axis`, which is kept."""
+    if _many_short_rows(x, axis):  # einsum is three times faster on them
+        return np.einsum("...i->...", x)[..., None]
+    return np.add.reduce(x, axis, keepdims=True)
 
 
 def _exp(z: Any) -> Any:
@@ -40,8 +62,8 @@ def _exp(z: Any) -> Any:
 
 
 def _softmax(x: Any, *, axis: tuple[int, ...] | None) -> Any:
-    e = _exp(_shifted(x, axis))
-    e /= np.add.reduce(e, axis, keepdims=True)
+    e = _exp(x - _peak(x, axis))
+    e /= _total(e, axis)
     return e
 
 
@@ -73,8 +95,8 @@ def softmax(x: ArrayLike, axis: Axis = -1) -> Any:
 
 
 def _log_softmax(x: Any, *, axis: tuple[int, ...] | None) -> Any:
-    z = _shifted(x, axis)
-    return z - np.log(np.add.reduce(np.exp(z), axis, keepdims=True))
+    z = x - _peak(x, axis)
+    return z - np.log(_total(np.exp(z), axis))
 
 
 _log_softmax_op = general(
@@ -101,13 +123,13 @@ def log_softmax(x: ArrayLike, axis: Axis = -1) -> Any:
 
 
 def _logsumexp(x: Any, *, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
-    peak = np.maximum.reduce(x, axis, keepdims=True, initial=None if np.size(x) else -math.inf)
+    peak = _peak(x, axis)
     if not np.isfinite(peak).all():
         peak = np.where(np.isfinite(peak), peak, 0)  # all -inf, or nothing at all: ln 0; some inf: ln inf
         with np.errstate(divide="ignore"):
-            y = np.log(np.add.reduce(_exp(x - peak), axis, keepdims=True)) + peak
+            y = np.log(_total(_exp(x - peak), axis)) + peak
     else:
-        y = np.log(np.add.reduce(_exp(x - peak), axis, keepdims=True)) + peak
+        y = np.log(_total(_exp(x - peak), axis)) + peak
     return y if keepdims else y.reshape(_kept(np.shape(x), axis))[()]
 
 
