@@ -19,7 +19,7 @@ from .tensor import Tensor, get_default_dtype, to_array
 def _made(name: str, given: tuple[object, ...], make: Callable[[], Any], requires_grad: bool) -> Tensor:
     try:
         array = make()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError) as error:
         raise operation_error(name, given, error) from None
     return Tensor(array, requires_grad=requires_grad)
 

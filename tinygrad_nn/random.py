@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._types import Array, ArrayLike, DTypeLike, Shape
-from .errors import DTypeError, operation_error
+from .errors import ArgumentError, DTypeError, operation_error
 from .tensor import Tensor, get_default_dtype, to_array
 
 _default = np.random.default_rng()
@@ -126,7 +126,7 @@ def normal(
     (2, 3)
     """
     if not scale >= 0:
-        raise operation_error("normal", (loc, scale), ValueError("the standard deviation must not be negative"))
+        raise ArgumentError(f"normal: the standard deviation must not be negative: scale={scale}")
     unit = floats((generator or _default).standard_normal, size, dtype, "normal")
     return Tensor(unit * scale + loc, requires_grad=requires_grad)
 

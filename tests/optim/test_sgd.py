@@ -369,11 +369,11 @@ def test_what_is_no_list_of_tensors() -> None:
     with pytest.raises(TypeError, match=r"SGD: params must be an iterable of tensors.*not float64\(1,\)"):
         SGD(p, lr=0.1)
     with pytest.raises(TypeError, match="not a dict"):
-        SGD({"params": [p]}, lr=0.1)  # type: ignore[arg-type]
+        SGD({"params": [p]}, lr=0.1)
     with pytest.raises(TypeError, match="not a int"):
-        SGD(3, lr=0.1)  # type: ignore[arg-type]
+        SGD(3, lr=0.1)
     with pytest.raises(TypeError, match="group 0: parameter 1 is a ndarray, not a tensor"):
-        SGD([p, p.data], lr=0.1)  # type: ignore[list-item]
+        SGD([p, p.data], lr=0.1)
 
 
 def test_only_leaves() -> None:
@@ -404,7 +404,7 @@ def test_groups_are_checked() -> None:
     with pytest.raises(ArgumentError, match=r"""a dict with "params", not keys \['lr'\]"""):
         optimizer.add_param_group({"lr": 1.0})
     with pytest.raises(ArgumentError, match=r"""a dict with "params", not a list"""):
-        optimizer.add_param_group([q])  # type: ignore[arg-type]
+        optimizer.add_param_group([q])
     assert len(optimizer.param_groups) == 1
 
 

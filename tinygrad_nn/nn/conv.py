@@ -99,6 +99,7 @@ class MaxPool2d(Module):
         stride: PairLike | None = None,
         padding: PairLike = 0,
         dilation: PairLike = 1,
+        *,
         ceil_mode: bool = False,
     ) -> None:
         self.kernel_size = pair(kernel_size, "MaxPool2d", "kernel_size")

@@ -12,7 +12,6 @@ from ..tensor import Tensor
 from .optimizer import Optimizer, Params
 
 BLOCK = 65536  # elements: what one block of parameter, gradient, velocity and scratch takes stays in the L2 cache
-SMALL = 1024  # elements: up to here, a fresh array costs less than looking up scratch memory
 
 
 class SGD(Optimizer):
@@ -115,12 +114,12 @@ class _Rule:
 
     def apply(self, p: Any, g: Any, v: Any, first: bool) -> None:
         """Update `p` (and its velocity `v`, if `first` still empty) in place."""
-        t = self.scratch.like(p) if p.size > SMALL or not p.ndim else None
+        t = self.scratch.like(p)
         if self.decay is not None:
-            t = np.multiply(p, self.decay, t)
+            np.multiply(p, self.decay, t)
             g = (np.subtract if self.maximize else np.add)(t, g, t)
         elif self.maximize:
-            g = t = np.negative(g, t)
+            g = np.negative(g, t)
         if v is not None:
             if first:
                 v[...] = g
