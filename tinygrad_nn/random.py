@@ -43,10 +43,8 @@ def default_generator() -> np.random.Generator:
     return _default
 
 
-def floats(
-    draw: Callable[..., Any], shape: Shape | None, dtype: DTypeLike | None, what: str
-) -> Array:  # draw is a method of a generator
-    """`draw(shape, dtype)` of a floating dtype; NumPy draws float32 and float64, others are rounded from float64."""
+def floats(draw: Callable[..., Any], shape: Shape | None, dtype: DTypeLike | None, what: str) -> Array:
+    """`draw(shape, dtype)`, a method of a generator. NumPy draws float32 and float64; others are rounded from float64."""
     chosen = np.dtype(dtype or get_default_dtype())
     if chosen.kind != "f":
         raise DTypeError(f"{what}: dtype {chosen} is not floating; use float16, float32 or float64, or randint")
