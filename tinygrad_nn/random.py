@@ -13,6 +13,8 @@ from ._types import Array, ArrayLike, DTypeLike, Shape
 from .errors import ArgumentError, DTypeError, operation_error
 from .tensor import Tensor, get_default_dtype, to_array
 
+__all__ = ["default_generator", "manual_seed", "normal", "permutation", "rand", "randint", "randn", "uniform"]
+
 _default = np.random.default_rng()
 
 
