@@ -46,7 +46,7 @@ def default_generator() -> np.random.Generator:
 
 
 def floats(draw: Callable[..., Any], shape: Shape | None, dtype: DTypeLike | None, what: str) -> Array:
-    """`draw(shape, dtype)`, a method of a generator. NumPy draws float32 and float64; others are rounded from float64."""
+    """`draw(shape, dtype)`, a method of a generator. NumPy draws float32 and float64; others are rounded float64."""
     chosen = np.dtype(dtype or get_default_dtype())
     if chosen.kind != "f":
         raise DTypeError(f"{what}: dtype {chosen} is not floating; use float16, float32 or float64, or randint")
