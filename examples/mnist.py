@@ -73,7 +73,12 @@ def cnn(side):
 
 
 MODELS = {"mlp": mlp, "cnn": cnn}
-DEFAULTS = {"mlp": {"epochs": 10, "batch": 128, "lr": 0.1}, "cnn": {"epochs": 5, "batch": 64, "lr": 0.05}}
+DEFAULTS = {  # model, pixels on a side
+    ("mlp", 28): {"epochs": 10, "batch": 128, "lr": 0.1},
+    ("cnn", 28): {"epochs": 5, "batch": 64, "lr": 0.05},
+    ("mlp", 8): {"epochs": 30, "batch": 32, "lr": 0.05},
+    ("cnn", 8): {"epochs": 30, "batch": 32, "lr": 0.05},
+}
 
 # -- training ----------------------------------------------------------------------------------------------------------
 
@@ -146,7 +151,9 @@ def progress(title, total):
     except ImportError:
         yield plain_line(title, total) if sys.stderr.isatty() else lambda n, text: None
         return
-    with tqdm(desc=title, total=total, unit=" images", leave=False, dynamic_ncols=True, disable=None) as bar:
+    with tqdm(
+        desc=title, total=total, unit=" images", unit_scale=True, leave=False, dynamic_ncols=True, disable=None
+    ) as bar:
 
         def show(n, text):
             bar.set_postfix_str(text, refresh=False)
@@ -261,17 +268,20 @@ def run(options):
     saved = None
     if options.load:
         saved = tg.load(options.load)
+        if not isinstance(saved, dict) or saved.get("model") not in MODELS:
+            raise DataError(f"{options.load} holds no weights of this program")
         options.model = saved["model"]
     train_data, test_data = load_images()
     if QUICK:
         options.limit, options.epochs = options.limit or 1000, options.epochs or 1
     train_data, test_data = ([array[: options.limit] for array in data] for data in (train_data, test_data))
-    for name, value in DEFAULTS[options.model].items():
+    side = train_data[0].shape[-1]
+    for name, value in DEFAULTS[options.model, side].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
 
     tg.manual_seed(options.seed)
-    model = MODELS[options.model](side=train_data[0].shape[-1])
+    model = MODELS[options.model](side)
     print(model)
     losses = []
     if saved:
@@ -309,7 +319,8 @@ def main(arguments=None):
     except (DataError, ArgumentError, MissingExtraError, OSError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
-        raise SystemExit("\nStopped.") from None
+        print("\nStopped.")
+        raise SystemExit(130) from None  # the usual exit status for Ctrl-C
 
 
 if __name__ == "__main__":
