@@ -601,10 +601,10 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     mask, bit, plain = 0, 1, True
     for a in args:
         if isinstance(a, Tensor):
-            plain = False
+            plain, node = False, a._node
             data.append(a._data)
-            nodes.append(a._node)
-            if a._node is not None:
+            nodes.append(node)
+            if node is not None:
                 mask |= bit
         else:
             data.append(a if isinstance(a, PLAIN) else constant(a))
@@ -621,10 +621,8 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     if not mask or not op.vjps or not is_grad_enabled():
         return wrap(y, None)
     keep_y, keeps = op.keeps(mask, len(data))
-    saved = [y if keep_y else None]
-    for d, node, keep in zip(data, nodes, keeps, strict=True):
-        saved.append(d if keep else node if node is not None else Spec(np.shape(d), np.result_type(d)))
-    return wrap(y, Node(op, tuple(nodes), tuple(saved), params, y.shape, y.dtype))
+    kept = [d if k else n or Spec(np.shape(d), np.result_type(d)) for d, n, k in zip(data, nodes, keeps, strict=True)]
+    return wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *kept), params, y.shape, y.dtype))
 
 
 def refused(op: Op, args: tuple[Any, ...], cause: Exception) -> Exception:
