@@ -83,6 +83,7 @@ def test_like_an_array_is_an_array() -> None:
     x = np.ones((2, 3), "f8")
     for made in (creation.zeros_like(x), creation.ones_like(x), creation.empty_like(x), creation.full_like(x, 2)):
         assert type(made) is np.ndarray and made.shape == (2, 3) and made.dtype == np.float64
+    assert type(creation.ones_like(np.float64(3.0))) is np.ndarray
 
 
 def test_like_carries_no_history() -> None:
