@@ -139,9 +139,7 @@ def linspace(
 
 
 def _like(name: str, make: Callable[..., Any], x: ArrayLike, dtype: DTypeLike | None, requires_grad: bool) -> Any:
-    native = isinstance(x, np.generic) or hasattr(
-        x, "__array_function__"
-    )  # or an array that speaks for itself
+    native = isinstance(x, np.generic) or hasattr(x, "__array_function__")  # or an array that speaks for itself
     plain = native and not isinstance(x, Tensor) and not requires_grad
     array = x._data if isinstance(x, Tensor) else x if plain else to_array(x, None)
     try:
