@@ -168,8 +168,8 @@ def reverse(
             if type(pulled) is Scatter:
                 if total is None:
                     total = np.zeros(parent.shape, parent.dtype)
-                elif parent not in owned:
-                    total = total.copy()
+                elif parent not in owned or not total.ndim:
+                    total = np.array(total)  # never a NumPy scalar, which nothing can be added into
                 pulled.add_to(total)
                 grads[parent] = total
                 owned.add(parent)
