@@ -20,10 +20,10 @@ LEVELS = [
     ["tensor"],
     ["ops", "creation", "random"],
     ["functional"],
-    ["autograd"],
+    ["transforms"],
     ["func"],
     ["nn", "optim", "data"],
-    ["serialize", "optable"],
+    ["autograd", "serialize", "optable"],
     ["methods"],
     ["__init__"],
 ]

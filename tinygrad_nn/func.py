@@ -15,12 +15,12 @@ import numpy as np
 
 from . import graph
 from ._types import ArrayLike
-from .autograd import gradients
 from .errors import ArgumentError, DTypeError, describe
 from .graph import Leaf, Node
 from .modes import enable_grad, is_grad_enabled
 from .registry import OPS
 from .tensor import Tensor, asarray, recorded, seed, wrap
+from .transforms import gradients
 
 __all__ = ["grad", "jvp", "value_and_grad", "vjp"]
 

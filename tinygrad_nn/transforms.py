@@ -1,0 +1,197 @@
+"""Gradients of recorded results (`grad`), and operations of your own (`Function`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from . import graph
+from ._types import ArrayLike
+from .errors import ArgumentError, GraphError, describe
+from .graph import Node
+from .modes import enable_grad, is_grad_enabled, no_grad
+from .ops.shape import concat, reshape
+from .registry import Each, Op
+from .tensor import Tensor, asarray, pull, seed, wrap
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: ArrayLike | Sequence[ArrayLike | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `outputs` with respect to `inputs`, one for each input; no `.grad` is touched.
+
+    `grad_outputs` are the cotangents to start from, one per output; they may be left out for single elements. The
+    outputs' contributions add up. With `create_graph` the gradients can be differentiated again. An input that no
+    output depends on is an error, or with `allow_unused` gives None.
+
+    >>> import tinygrad_nn as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> (first,) = tg.autograd.grad(x**3, x, create_graph=True)
+    >>> (second,) = tg.autograd.grad(first, x)
+    >>> first.item(), second.item()
+    (27.0, 18.0)
+    """
+    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if isinstance(outputs, Tensor) or grad_outputs is None:
+        starts: list[Any] = [grad_outputs] * len(ys)
+    else:
+        starts = list(cast("Sequence[Any]", grad_outputs))
+    if len(starts) != len(ys):
+        raise ArgumentError(f"grad: {len(ys)} outputs but {len(starts)} grad_outputs")
+    for what, tensors in (("output", ys), ("input", xs)):
+        for i, t in enumerate(tensors):
+            if not isinstance(t, Tensor) or t._node is None:
+                raise GraphError(f"grad: {what} {i}, {describe(t)}, requires no gradient")
+    retain = create_graph if retain_graph is None else retain_graph
+    seeds: dict[Any, Any] = {}
+    for y, start in zip(ys, starts, strict=True):
+        g = seed(y, start)
+        seeds[y._node] = seeds[y._node] + g if y._node in seeds else g
+    found = gradients(seeds, [x._node for x in xs], create=create_graph, free=not retain)
+    for i, (x, g) in enumerate(zip(xs, found, strict=True)):
+        if g is None and not allow_unused:
+            raise GraphError(
+                f"grad: no output depends on input {i}, {describe(x)}; allow_unused=True gives None for it"
+            )
+    return found
+
+
+def gradients(seeds: dict[Any, Any], sources: Sequence[Any], *, create: bool, free: bool) -> tuple[Tensor | None, ...]:
+    """The cotangents that reach the nodes `sources` from `seeds`; None where nothing does."""
+    wanted = graph.dependents(graph.reachable(seeds), sources)
+    ends, owned = pull(seeds, create=create, free=free, targets=frozenset(sources), wanted=wanted)
+
+    def result(node: Any) -> Tensor | None:
+        g = ends.get(node)
+        if g is None or isinstance(g, Tensor):
+            return g
+        return wrap(g if node in owned else g.copy(), None)
+
+    return tuple(result(node) for node in sources)
+
+
+class FunctionContext:
+    """What the forward of a `Function` leaves for its backward: `save_for_backward`, and any attribute."""
+
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs_input_grad
+        self._saved: tuple[Tensor | None, ...] = ()
+        self._outputs: tuple[Tensor, ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep inputs, results or intermediate tensors until backward has run."""
+        self._saved = tensors
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        """The tensors given to `save_for_backward`."""
+        return self._saved
+
+
+class Function:
+    """An operation with a backward of your own: subclass it, write `forward` and `backward`, call `apply`.
+
+    `forward(ctx, *args)` computes with Tensors (nothing is recorded) and returns a Tensor or a tuple of them;
+    `backward(ctx, *grads)` gets one gradient per result and returns one per argument of `forward` (None where there is
+    none). Written with this package's functions, `backward` can itself be differentiated.
+
+    >>> import tinygrad_nn as tg
+    >>> class Cube(tg.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x * x * x
+    ...     @staticmethod
+    ...     def backward(ctx, grad):
+    ...         (x,) = ctx.saved_tensors
+    ...         return 3 * grad * x * x
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> Cube.apply(x).backward()
+    >>> x.grad
+    tensor(12.)
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionContext, *args: Any) -> Any:
+        """Compute the result; override this."""
+        raise NotImplementedError
+
+    @staticmethod
+    def backward(ctx: FunctionContext, *grads: Tensor) -> Any:
+        """Compute the gradients of the arguments from those of the results; override this."""
+        raise NotImplementedError
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Run `forward` on `args`, and record it if one of them requires a gradient."""
+        parents = tuple(a._node if isinstance(a, Tensor) else None for a in args)
+        ctx = FunctionContext(tuple(p is not None for p in parents))
+        with no_grad():
+            result = cls.forward(ctx, *args)
+        outputs = result if isinstance(result, tuple) else (result,)
+        for y in outputs:
+            if not isinstance(y, Tensor):
+                raise ArgumentError(f"{cls.__name__}.forward must return Tensors, not {describe(y)}")
+        if not any(ctx.needs_input_grad) or not is_grad_enabled():
+            return result
+        # The saved results must not refer to the node (a cycle), so they are looked up by position.
+        positions = {id(y): i for i, y in enumerate(outputs)}
+        kept = tuple(positions.get(id(t), t) for t in ctx._saved)
+        ctx._saved = ()
+        joined = outputs[0] if len(outputs) == 1 else concat([reshape(y.detach(), (-1,)) for y in outputs])
+        op = Op(
+            cls.__name__, "general", cls.forward, vjps=Each(_backward_of(cls, ctx, kept, [y.shape for y in outputs]))
+        )
+        saved = (joined._data, *parents)
+        whole = wrap(joined._data, Node(op, parents, saved, {}, joined.shape, joined.dtype))
+        if len(outputs) == 1:
+            return whole
+        return tuple(_pieces(whole, [y.shape for y in outputs]))
+
+
+def _pieces(whole: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """The results of a function with several, cut from their concatenation."""
+    cuts = np.cumsum([0, *(int(np.prod(s)) for s in shapes)]).tolist()
+    return [reshape(whole[a:b], s) for a, b, s in zip(cuts, cuts[1:], shapes, strict=False)]
+
+
+def _backward_of(
+    cls: type[Function], ctx: FunctionContext, kept: tuple[Any, ...], shapes: list[tuple[int, ...]]
+) -> Any:
+    """The rule of one application: all gradients are computed at the first argument asked for, then handed out."""
+    latest: list[Any] = [None, ()]
+
+    def rule(i: int, g: Any, y: Any, *_args: Any) -> Any:
+        if latest[0] is not g:
+            recording = isinstance(g, Tensor)
+            grad_tensor, whole = (g, y) if recording else (wrap(g, None), wrap(y, None))
+            many = len(shapes) > 1
+            results = _pieces(whole, shapes) if many else [whole]
+            ctx._saved = tuple(results[k] if isinstance(k, int) else k for k in kept)
+            with enable_grad() if recording else no_grad():
+                found = cls.backward(ctx, *(_pieces(grad_tensor, shapes) if many else [grad_tensor]))
+            ctx._saved = ()
+            found = found if isinstance(found, tuple) else (found,)
+            if len(found) != len(ctx.needs_input_grad):
+                raise ArgumentError(
+                    f"{cls.__name__}.backward returned {len(found)} gradients for {len(ctx.needs_input_grad)} arguments"
+                )
+            latest[:] = g, found
+        found = latest[1][i]
+        parent = _args[i]
+        if found is None:
+            found = wrap(np.zeros(parent.shape, parent.dtype), None)
+        if not isinstance(found, Tensor):
+            found = asarray(found)
+        if i == max(j for j, needed in enumerate(ctx.needs_input_grad) if needed):
+            latest[:] = None, ()
+        return found if isinstance(g, Tensor) else found._data
+
+    return rule
