@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "tinygrad_nn"
 # One row per level, from the files that import nothing to the one that imports everything. A name is a file or a
 # folder. Files of one folder may import each other, but not in a circle.
 LEVELS = [
-    ["errors", "_types"],
+    ["errors", "_types", "memory"],
     ["domains", "graph", "tree"],
     ["registry", "modes"],
     ["tensor"],

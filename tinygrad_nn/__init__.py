@@ -11,6 +11,7 @@ tensor([2., 4.])
 from . import autograd, data, func, nn, optim, random
 from . import methods as _methods  # noqa: F401  # importing it puts operators and methods on Tensor
 from .creation import arange, empty, empty_like, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like
+from .functional import elu, gelu, leaky_relu, log_sigmoid, one_hot, step
 from .modes import enable_grad, is_grad_enabled, no_grad
 from .ops.elementwise import (
     absolute,
@@ -115,7 +116,7 @@ from .ops.shape import (
     unstack,
 )
 from .ops.softmax import log_softmax, logsumexp, softmax
-from .random import manual_seed
+from .random import manual_seed, rand, randn
 from .serialize import load, save
 from .tensor import Tensor, asarray, get_default_dtype, set_default_dtype, tensor
 
@@ -167,6 +168,7 @@ __all__ = [
     "divide",
     "dot",
     "einsum",
+    "elu",
     "empty",
     "empty_like",
     "enable_grad",
@@ -185,6 +187,7 @@ __all__ = [
     "full",
     "full_like",
     "func",
+    "gelu",
     "get_default_dtype",
     "getitem",
     "greater",
@@ -197,6 +200,7 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "leaky_relu",
     "less",
     "less_equal",
     "linear",
@@ -206,6 +210,7 @@ __all__ = [
     "log10",
     "log1p",
     "log2",
+    "log_sigmoid",
     "log_softmax",
     "logaddexp",
     "logical_and",
@@ -227,6 +232,7 @@ __all__ = [
     "nn",
     "no_grad",
     "not_equal",
+    "one_hot",
     "ones",
     "ones_like",
     "optim",
@@ -238,6 +244,8 @@ __all__ = [
     "power",
     "prod",
     "rad2deg",
+    "rand",
+    "randn",
     "random",
     "reciprocal",
     "relu",
@@ -262,6 +270,7 @@ __all__ = [
     "squeeze",
     "stack",
     "std",
+    "step",
     "subtract",
     "sum",
     "sum_to",
@@ -270,8 +279,8 @@ __all__ = [
     "take_along_axis",
     "tan",
     "tanh",
-    "Tensor",
     "tensor",
+    "Tensor",
     "tensordot",
     "tile",
     "trace",

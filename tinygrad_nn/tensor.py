@@ -16,6 +16,7 @@ import numpy as np
 from . import graph
 from .errors import ArgumentError, DTypeError, GraphError, TinygradError, describe, operation_error
 from .graph import Leaf, Node, Watch
+from .memory import keep_freed_memory
 from .modes import is_grad_enabled
 from .registry import OPS, TWINS, Op, Spec
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ._types import ArrayLike, Axis, DTypeLike, Index, Shape
 
 _default_dtype: np.dtype[Any] = np.dtype(np.float32)
+keep_freed_memory()
 
 
 def set_default_dtype(dtype: DTypeLike) -> None:
@@ -716,7 +718,7 @@ def _observe(node: Node | Leaf, g: Any) -> Any:
                 raise ArgumentError(f"hook: returned {describe(replaced)} for a gradient of shape {node.shape}")
             t = replaced
     if watch.retain:
-        watch.grad = wrap(t._data.copy(), None) if t._node is None else t
+        watch.grad = wrap(np.copy(t._data, order="K"), None) if t._node is None else t
     return t if isinstance(g, Tensor) else t._data
 
 
@@ -726,7 +728,7 @@ def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
     if isinstance(g, Tensor):
         leaf.grad = g if old is None else old + g
     elif old is None:
-        leaf.grad = wrap(g if owned else g.copy(), None)
+        leaf.grad = wrap(g if owned else np.copy(g, order="K"), None)
     elif old._node is not None:
         leaf.grad = old + g
     else:

@@ -16,6 +16,7 @@ from .ops.shape import concat, reshape
 from .registry import Each, Op
 from .tensor import Tensor, asarray, pull, seed, wrap
 
+
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],

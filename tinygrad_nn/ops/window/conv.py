@@ -26,14 +26,11 @@ from ..._types import Array, ArrayLike
 from ...domains import case
 from ...errors import ArgumentError, ShapeError, describe
 from ..declare import general, linear
-from ..memory import keep_freed_memory
 from ..reduce import sum as sum_
 from ..shape import broadcast_to, expand_dims, reshape, shape_of, squeeze
 from .geometry import Pair, PairLike, pair, span
 
 Padding: TypeAlias = tuple[Pair, Pair]  # (top, bottom), (left, right)
-
-keep_freed_memory()
 
 _BLOCK = 1 << 22  # bytes of gathered windows at a time, so that they stay in cache between gathering and product
 
