@@ -56,11 +56,14 @@ NAMESPACES = {
 
 
 def public(module: ModuleType) -> dict[str, Any]:
-    """The functions and classes that a module offers: those in its `__all__`, or else those that it defines."""
-    listed = getattr(module, "__all__", None)
+    """The functions and classes that a module offers: those in its `__all__`, or else those that it defines.
+
+    The package itself defines nothing: it offers all that it imports.
+    """
+    listed = list(vars(module)) if module is tg else getattr(module, "__all__", None)
     own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
     found = {name: getattr(module, name) for name in listed or own if not name.startswith("_")}
-    return {name: value for name, value in found.items() if callable(value)}
+    return {name: value for name, value in found.items() if callable(value) and not isinstance(value, ModuleType)}
 
 
 PUBLIC = {f"{where}.{name}": value for where, module in NAMESPACES.items() for name, value in public(module).items()}
