@@ -15,7 +15,7 @@ from .tensor import Tensor, get_default_dtype, to_array
 
 __all__ = ["default_generator", "manual_seed", "normal", "permutation", "rand", "randint", "randn", "uniform"]
 
-_default = np.random.default_rng()
+_default: np.random.Generator | None = None  # made at the first use: numpy.random takes 10 ms to import
 
 
 def manual_seed(seed: int) -> np.random.Generator:
@@ -31,8 +31,9 @@ def manual_seed(seed: int) -> np.random.Generator:
         state = np.random.default_rng(seed).bit_generator.state
     except (TypeError, ValueError) as error:
         raise operation_error("manual_seed", (seed,), error) from None
-    _default.bit_generator.state = state  # the same object: whoever holds it is seeded as well
-    return _default
+    generator = default_generator()
+    generator.bit_generator.state = state  # the same object: whoever holds it is seeded as well
+    return generator
 
 
 def default_generator() -> np.random.Generator:
@@ -42,6 +43,9 @@ def default_generator() -> np.random.Generator:
     >>> type(tg.random.default_generator()).__name__
     'Generator'
     """
+    global _default
+    if _default is None:
+        _default = np.random.default_rng()
     return _default
 
 
@@ -73,7 +77,9 @@ def rand(
     >>> tg.random.rand(2, 3).shape
     (2, 3)
     """
-    return Tensor(floats((generator or _default).random, _shape(shape), dtype, "rand"), requires_grad=requires_grad)
+    return Tensor(
+        floats((generator or default_generator()).random, _shape(shape), dtype, "rand"), requires_grad=requires_grad
+    )
 
 
 def randn(
@@ -88,7 +94,7 @@ def randn(
     >>> tg.random.randn(2, 3).shape
     (2, 3)
     """
-    draw = (generator or _default).standard_normal
+    draw = (generator or default_generator()).standard_normal
     return Tensor(floats(draw, _shape(shape), dtype, "randn"), requires_grad=requires_grad)
 
 
@@ -107,7 +113,7 @@ def uniform(
     >>> bool((abs(x) <= 2).all())
     True
     """
-    unit = floats((generator or _default).random, size, dtype, "uniform")
+    unit = floats((generator or default_generator()).random, size, dtype, "uniform")
     return Tensor(unit * (high - low) + low, requires_grad=requires_grad)
 
 
@@ -127,7 +133,7 @@ def normal(
     """
     if not scale >= 0:
         raise ArgumentError(f"normal: the standard deviation must not be negative: scale={scale}")
-    unit = floats((generator or _default).standard_normal, size, dtype, "normal")
+    unit = floats((generator or default_generator()).standard_normal, size, dtype, "normal")
     return Tensor(unit * scale + loc, requires_grad=requires_grad)
 
 
@@ -145,7 +151,7 @@ def randint(
     dtype('int64')
     """
     try:
-        return Tensor((generator or _default).integers(low, high, size, np.dtype(dtype)))
+        return Tensor((generator or default_generator()).integers(low, high, size, np.dtype(dtype)))
     except (TypeError, ValueError) as error:
         raise operation_error("randint", (low, high, size), error) from None
 
@@ -159,6 +165,6 @@ def permutation(x: int | ArrayLike, generator: np.random.Generator | None = None
     """
     given = x if isinstance(x, int) else to_array(x, None)
     try:
-        return Tensor((generator or _default).permutation(given))
+        return Tensor((generator or default_generator()).permutation(given))
     except (TypeError, ValueError, IndexError) as error:
         raise operation_error("permutation", (x,), error) from None

@@ -7,7 +7,7 @@ of shape (out, in, *kernel): in · kernel size and out · kernel size.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from ..graph import writes
 from ..random import default_generator
 from ..tensor import Tensor
 
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
 T = TypeVar("T", bound=Tensor)
-Generator = np.random.Generator
 Mode = Literal["fan_in", "fan_out"]
 
 
