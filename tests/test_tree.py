@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, namedtuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tinygrad_nn.errors import ArgumentError
 from tinygrad_nn.tree import LEAF, describe_path, flatten, paths, tree_map, unflatten

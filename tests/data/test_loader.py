@@ -6,8 +6,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tinygrad_nn.data import DataLoader, Dataset, Subset, TensorDataset, collate, random_split
 from tinygrad_nn.errors import ArgumentError, ShapeError

@@ -13,10 +13,8 @@ import numpy as np
 from .._types import ArrayLike
 from ..errors import ArgumentError, DTypeError, ShapeError, describe
 from ..functional import dropout, elu, gelu, hardtanh, leaky_relu, log_sigmoid, one_hot, operand, relu6, step
-from ..ops import loss as _loss
-from ..ops import softmax as _softmax
-from ..ops.elementwise import absolute, clip, relu, sigmoid, silu, tanh, where
-from ..ops.elementwise import softplus as _softplus
+from ..ops import loss as _loss, softmax as _softmax
+from ..ops.elementwise import absolute, clip, relu, sigmoid, silu, softplus as _softplus, tanh, where
 from ..ops.linalg import linear
 from ..ops.reduce import sum as _sum
 from ..ops.window import avg_pool2d, conv2d, embedding, max_pool2d

@@ -12,8 +12,7 @@ from ..errors import ArgumentError, ShapeError, describe
 from ..ops.linalg import linear
 from ..ops.shape import flatten, shape_of
 from ..ops.window import embedding
-from . import functional as F
-from . import init
+from . import functional as F, init
 from .module import Module, Parameter
 
 
