@@ -130,6 +130,9 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if value is None and self._node is None:
             return
+        if isinstance(self._node, Node) and value is None:
+            self._watch("grad").grad = None
+            return
         if not isinstance(self._node, Leaf):
             raise GraphError("grad: only a leaf that requires a gradient has one that can be set")
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
@@ -213,7 +216,7 @@ class Tensor:
                 _accumulate(leaf, g, leaf in owned)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this intermediate result in `.grad`, too."""
+        """Have `backward` add the gradient of this intermediate result to its `.grad`, too, as for a leaf."""
         self._watch("retain_grad").retain = isinstance(self._node, Node)
 
     def register_hook(self, fn: Callable[[Tensor], Tensor | None]) -> HookHandle:
@@ -718,7 +721,8 @@ def _observe(node: Node | Leaf, g: Any) -> Any:
                 raise ArgumentError(f"hook: returned {describe(replaced)} for a gradient of shape {node.shape}")
             t = replaced
     if watch.retain:
-        watch.grad = wrap(np.copy(t._data, order="K"), None) if t._node is None else t
+        kept = wrap(np.copy(t._data, order="K"), None) if t._node is None else t
+        watch.grad = kept if watch.grad is None else watch.grad + kept
     return t if isinstance(g, Tensor) else t._data
 
 
