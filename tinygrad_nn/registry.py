@@ -68,11 +68,11 @@ class Op:
     joint: bool = False
     reference: Callable[..., Any] | None = None  # the same function composed of other operations
     call: Callable[..., Any] = field(init=False)  # the public function
-    _keeps: dict[int, tuple[bool, tuple[bool, ...]]] = field(init=False, default_factory=dict)
+    _keeps: dict[tuple[int, int], tuple[bool, tuple[bool, ...]]] = field(init=False, default_factory=dict)
 
     def keeps(self, mask: int, count: int) -> tuple[bool, tuple[bool, ...]]:
         """Whether the output, and which of `count` arguments, must be kept if the arguments in `mask` are tracked."""
-        known = self._keeps.get(mask << 8 | count)
+        known = self._keeps.get((mask, count))
         if known is None:
             output, arguments = False, [False] * count
             alike = isinstance(self.vjps, Each)  # then every argument's rule reads the same
@@ -81,7 +81,7 @@ class Op:
                     for names in self._wanted_by(i, count):
                         output |= names[0]
                         arguments = [a or b for a, b in zip(arguments, names[1:], strict=True)]
-            known = self._keeps[mask << 8 | count] = output, tuple(arguments)
+            known = self._keeps[mask, count] = output, tuple(arguments)
         return known
 
     def _wanted_by(self, i: int, count: int) -> list[list[bool]]:
