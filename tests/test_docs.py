@@ -81,6 +81,13 @@ def test_the_table_of_operations_is_current() -> None:
     assert made.stdout == written, "run: python -m tinygrad_nn.optable > docs/operations.md"
 
 
+def test_rows_of_the_table_say_what_they_should() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert "| `absolute` | \\|x\\| | elementwise | [\u22123, 3] but not 0 | slope 0 at 0 | `np.absolute` |\n" in text
+    assert "| `divide` | a / b | elementwise | [\u22123, 3]; [\u22123, 3] but not 0 |  | `np.divide` |\n" in text
+    assert "| `less` | a < b | constant |  |  | `np.less` |\n" in text
+
+
 def test_readme_and_ci_run_the_same_tests() -> None:
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().rsplit("\n", 1)[-1]
     assert command.startswith("python -m pytest")
