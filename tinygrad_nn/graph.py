@@ -147,6 +147,7 @@ def reverse(
         g = grads.pop(node)
         if node.watch is not None:
             g = observe(node, g)
+            owned.discard(node)  # hooks may have kept it, or given something of their own
         if node in targets:
             ends[node] = g
         saved, params = node.saved, node.params
@@ -204,6 +205,8 @@ def forward(nodes: Iterable[AnyNode], tangents: dict[AnyNode, Any], *, unpack: U
             continue
         if node.saved is None:
             raise freed(node)
+        if node.order < writes.last:
+            writes.check(node)
         saved, params = unpack(node)
         total = None
         for i, t in moving:
@@ -236,15 +239,21 @@ class Writes:
     def check(self, node: Node) -> None:
         """Raise if something that `node` kept has been written since."""
         for i, kept in enumerate(node.saved or ()):
-            if isinstance(kept, np.ndarray):
-                stamp = self._stamps.get(id(_owner(kept)))
-                if stamp is not None and stamp[0] > node.order:
-                    what = "its result" if i == 0 else f"its argument {i}"
-                    raise GraphError(
-                        f"backward of {node.op.name} needs {what}, {kept.dtype}{kept.shape}, but {stamp[1]} wrote into "
-                        "that array after the operation ran: the gradient would be wrong. Write into a copy, or call "
-                        "backward first."
-                    )
+            self.refuse(kept, node.order, node.op.name, f"its argument {i}" if i else "its result")
+        for name, value in node.params.items():
+            for kept in value if isinstance(value, tuple) else (value,):
+                self.refuse(kept, node.order, node.op.name, f"its {name}")
+
+    def refuse(self, kept: Any, order: int, name: str, what: str) -> None:
+        """Raise if `kept`, which is `what` to the operation `name` recorded at `order`, has been written since."""
+        if isinstance(kept, np.ndarray):
+            stamp = self._stamps.get(id(_owner(kept)))
+            if stamp is not None and stamp[0] > order:
+                raise GraphError(
+                    f"backward of {name} needs {what}, {kept.dtype}{kept.shape}, but {stamp[1]} wrote into "
+                    "that array after the operation ran: the gradient would be wrong. Write into a copy, or call "
+                    "backward first."
+                )
 
 
 def _owner(array: Any) -> Any:

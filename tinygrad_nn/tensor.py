@@ -135,6 +135,8 @@ class Tensor:
             return
         if not isinstance(self._node, Leaf):
             raise GraphError("grad: only a leaf that requires a gradient has one that can be set")
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"grad: must be a Tensor or None, not {type(value).__name__}")
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise ArgumentError(f"grad: {describe(value)} given for a tensor {describe(self)}")
         self._node.grad = value
@@ -278,7 +280,10 @@ class Tensor:
         if result._node is not None:
             self._become(result, f"in-place {name}")
         else:
-            self.data[...] = result._data
+            try:
+                self.data[...] = result._data
+            except ValueError as error:  # read-only
+                raise operation_error(f"in-place {name}", (self, other), error) from None
             graph.writes.note(self.data, f"in-place {name} {_user_line()}")
         return self
 
@@ -657,7 +662,7 @@ def seed(output: Tensor, gradient: ArrayLike | None) -> Any:
             )
         return output.dtype.type(1) if not output.ndim else np.ones(output.shape, output.dtype)
     if isinstance(gradient, Tensor) and gradient._node is not None:
-        start: Any = gradient
+        start: Any = gradient if gradient.dtype == output.dtype else OPS["astype"].call(gradient, dtype=output.dtype)
     else:
         start = np.asarray(to_array(gradient, None), output.dtype)
     if start.shape != output.shape:
@@ -713,17 +718,25 @@ def _observe(node: Node | Leaf, g: Any) -> Any:
     """Run the hooks of a node on its gradient, and keep it if that was asked."""
     watch = node.watch
     assert watch is not None
-    t = g if isinstance(g, Tensor) else wrap(g, None)
+    t = g if isinstance(g, Tensor) else wrap(_read_only(g), None)
     for hook in list(watch.hooks.values()):
         replaced = hook(t)
         if replaced is not None:
-            if replaced.shape != node.shape:
+            t = asarray(replaced, node.dtype)
+            if t.shape != node.shape:
                 raise ArgumentError(f"hook: returned {describe(replaced)} for a gradient of shape {node.shape}")
-            t = replaced
     if watch.retain:
         kept = wrap(np.copy(t._data, order="K"), None) if t._node is None else t
         watch.grad = kept if watch.grad is None else watch.grad + kept
     return t if isinstance(g, Tensor) else t._data
+
+
+def _read_only(g: Any) -> Any:
+    """A view that cannot be written through: other gradients of the walk may share the memory of `g`."""
+    if isinstance(g, np.ndarray):
+        g = g[...]
+        g.flags.writeable = False
+    return g
 
 
 def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
@@ -737,6 +750,7 @@ def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
         leaf.grad = old + g
     else:
         old.data[...] += g
+        graph.writes.note(old.data, "backward, adding to .grad,")
 
 
 def _user_line() -> str:
