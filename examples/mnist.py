@@ -121,7 +121,7 @@ def train(model, data, test, options):
 
 def warm_up_and_cool_down(done):
     """The factor of the learning rate when the part `done` of all steps is done: a short climb, then half a cosine."""
-    return min(1.0, 0.01 + 20 * done) * (1 + math.cos(math.pi * done)) / 2
+    return min(1.0, 0.01 + 50 * done) * (1 + math.cos(math.pi * done)) / 2
 
 
 def evaluate(model, images, labels):
@@ -265,10 +265,12 @@ def command_line(arguments):
 
 
 def run(options):
+    options.out.mkdir(parents=True, exist_ok=True)  # if this fails, then not only after the training
     saved = None
     if options.load:
         saved = tg.load(options.load)
-        if not isinstance(saved, dict) or saved.get("model") not in MODELS:
+        known = isinstance(saved, dict) and saved.keys() == {"model", "weights"} and saved["model"] in MODELS
+        if not known:
             raise DataError(f"{options.load} holds no weights of this program")
         options.model = saved["model"]
     train_data, test_data = load_images()
@@ -300,7 +302,6 @@ def run(options):
     print(f"\nAccuracy on {len(labels):,} test images: {reached:.2%}")
 
     name = f"mnist_{options.model}"
-    options.out.mkdir(parents=True, exist_ok=True)
     if not saved:
         tg.save(options.out / f"{name}.npz", {"model": options.model, "weights": model.state_dict()})
         print(f"weights: {options.out / name}.npz")

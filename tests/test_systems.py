@@ -222,11 +222,16 @@ def test_s9_short_run_on_mnist(model: str, images: int, wanted: float, tmp_path:
 
 def test_s9_says_what_is_wrong_with_a_file_to_load(tmp_path: Path) -> None:
     mnist = example("mnist")
-    with pytest.raises(SystemExit, match="No such file"):
-        mnist.main(["--load", str(tmp_path / "nothing.npz")])
     tg.save(tmp_path / "other.npz", {"w": np.zeros(3)})
-    with pytest.raises(SystemExit, match="no weights of this program"):
-        mnist.main(["--load", str(tmp_path / "other.npz")])
+    for name, reason in (("nothing.npz", "No such file"), ("other.npz", "no weights of this program")):
+        with pytest.raises(SystemExit, match=reason):
+            mnist.main(["--load", str(tmp_path / name), "--out", str(tmp_path)])
+
+
+def test_s9_where_nothing_can_be_written_nothing_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file, no folder")
+    with pytest.raises(SystemExit, match="File exists"):
+        example("mnist").main(["--out", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--batch", "--lr", "--limit"])
