@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import tinygrad_nn  # noqa: F401  # fills the registry
 from tinygrad_nn.domains import Case, Integers, Reals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,18 +14,17 @@ from ..domains import case
 from ..errors import ArgumentError, ShapeError, describe
 from ..registry import Each
 from ..tensor import Tensor, constant
-from .declare import general
-from .declare import linear as declare_linear
+from .declare import general, linear as declare_linear
 from .elementwise import multiply
 from .reduce import sum
-from .shape import expand_dims, matrix_transpose, normalize_axis, reshape, shape_of, squeeze, transpose
+from .shape import as_shape, expand_dims, matrix_transpose, normalize_axis, reshape, shape_of, squeeze, transpose
 
 # -- matrix products ---------------------------------------------------------------------------------------------------
 
 
 def _rows(x: Any) -> Any:
     """All axes but the last joined into one."""
-    return x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
+    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _matmul_second(g: Any, _y: Any, a: Any, _b: Any) -> Any:
@@ -67,6 +67,7 @@ def matmul(a: ArrayLike, b: ArrayLike) -> Any:
 
 def _matmul_vectors(a: Any, b: Any, shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> Any:
     if not shape_a or not shape_b:
+        constant(a), constant(b)  # what is no array at all has an error of its own
         raise ShapeError(f"matmul: {describe(a)} and {describe(b)}: a number has no rows; use * to scale")
     if shape_a[-1] != shape_b[0 if len(shape_b) == 1 else -2]:
         raise _misaligned(shape_a, shape_b)
@@ -251,12 +252,13 @@ def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[Any] = 2) -> Any:
     (2, 4)
     """
     shape_a, shape_b = shape_of(a), shape_of(b)
-    if isinstance(axes, int):
+    if not isinstance(axes, Sequence):
+        axes = operator.index(axes)
         if axes > min(len(shape_a), len(shape_b)) or axes < 0:
             raise ShapeError(f"tensordot: {axes} axes of {describe(a)} and {describe(b)}")
         axes_a, axes_b = list(range(len(shape_a) - axes, len(shape_a))), list(range(axes))
     else:
-        pair = [[n] if isinstance(n, int) else list(n) for n in axes]
+        pair = [as_shape(n) for n in axes]
         axes_a = [normalize_axis(i, len(shape_a), "tensordot") for i in pair[0]]
         axes_b = [normalize_axis(i, len(shape_b), "tensordot") for i in pair[1]]
     if [shape_a[i] for i in axes_a] != [shape_b[i] for i in axes_b]:
