@@ -7,7 +7,6 @@ functions notice. A check raises AssertionError, and nothing else.
 from __future__ import annotations
 
 import functools
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -331,7 +330,7 @@ def check_no_aliases(trial: Trial) -> None:
     args = [a.copy() for a in trial.args]
     inputs = leaves(trial, args)
     y = trial(*inputs)
-    if not _is_view(trial, args):
+    if not _is_view(trial):
         for a in args:
             assert not np.shares_memory(y._data, a), f"{trial}: the result is its input"
     if not trial.moving:
@@ -351,15 +350,12 @@ def check_no_aliases(trial: Trial) -> None:
                 assert not np.shares_memory(pulled, kept), f"{trial}: rule {i} hands out a saved array"
 
 
-def _is_view(trial: Trial, args: Sequence[Array]) -> bool:
-    """Whether this is one of the operations that NumPy, too, does by a view."""
+def _is_view(trial: Trial) -> bool:
+    """Whether this is one of the operations that NumPy, too, does by a view (or that may have nothing to do)."""
     return trial.op.kind == "linear" and trial.op.name in VIEWS
 
 
-VIEWS = {
-    "reshape", "transpose", "broadcast_to", "getitem", "index", "astype", "sum_to", "real", "imag", "conj",
-    "matrix_diagonal", "diagonal", "flip", "split", "windows", "sliding_windows", "trace", "sum", "einsum",
-}  # fmt: skip
+VIEWS = {"reshape", "transpose", "broadcast_to", "getitem", "flip", "astype", "sum_to"}
 
 
 @refusals_are_failures
@@ -458,7 +454,3 @@ def trials(op: Op, repeats: int = 1) -> list[Trial]:
 def is_flat(op: Op, i: int) -> bool:
     """Whether the derivative by argument i is 0 wherever there is one."""
     return op.ties == "slope 0 everywhere" or (op.name, i) == ("copysign", 1)
-
-
-def size(shapes: Sequence[tuple[int, ...]]) -> int:
-    return sum(math.prod(s) for s in shapes)
