@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_nn as tg
-from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from tinygrad_nn.errors import ArgumentError, GraphError, ShapeError
 
 
 def leaf(*values: float, dtype: str = "float32") -> tg.Tensor:
