@@ -680,3 +680,33 @@ def test_power_is_smooth_at_exponent_zero() -> None:
 def test_tangent_of_a_broadcast_argument_has_the_shape_of_the_result() -> None:
     y, dy = tg.func.jvp(lambda b: tg.ones((2, 3)) + b, (np.zeros(3),), (np.ones(3),))
     assert dy.shape == y.shape == (2, 3)
+
+
+@pytest.mark.parametrize("join", [tg.stack, tg.concat])
+def test_one_operation_of_100_000_arguments(join: Any) -> None:
+    """In quadratic time this would take minutes."""
+    x = tg.tensor([2.0], requires_grad=True)
+    join([x] * 100_000).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [100_000.0]
+
+
+def test_detached_number_shares_memory() -> None:
+    x = tg.tensor(2.0, requires_grad=True)
+    y = x.detach()
+    with tg.no_grad():
+        x *= 5.0
+    assert y.item() == 10.0
+
+
+def test_kept_gradients_add_up() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * x
+    y.retain_grad()
+    z = y.sum()
+    z.backward(retain_graph=True)
+    z.backward()
+    assert y.grad is not None
+    assert y.grad.tolist() == [2.0, 2.0]
+    y.grad = None
+    assert y.grad is None

@@ -157,6 +157,8 @@ def reverse(
             writes.check(node)
         if unpack is not None:
             saved, params = unpack(node)
+        if node.op.variadic:
+            saved = saved[:1]  # handing all arguments to the rule of each would take quadratic time
         for parent, rule in zip(node.parents, node.op.vjps):  # noqa: B905  # variadic rules have no length
             if parent is None or (wanted is not None and parent not in wanted):
                 continue

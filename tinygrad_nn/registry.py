@@ -66,6 +66,7 @@ class Op:
     analytic: bool = False  # the forward accepts complex numbers and is complex-differentiable
     residual: bool = False
     joint: bool = False
+    variadic: bool = False  # joint, of any number of arguments: the rules are given none of them
     reference: Callable[..., Any] | None = None  # the same function composed of other operations
     call: Callable[..., Any] = field(init=False)  # the public function
     _keeps: dict[tuple[int, int], tuple[bool, tuple[bool, ...]]] = field(init=False, default_factory=dict)

@@ -194,8 +194,8 @@ class Tensor:
     # -- the graph ----------------------------------------------------------------------------------------------------
 
     def detach(self) -> Tensor:
-        """A tensor with the same array and no history."""
-        return wrap(self._data, None)
+        """A tensor that shares the array and has no history."""
+        return wrap(self.data, None)
 
     def backward(
         self, gradient: ArrayLike | None = None, retain_graph: bool | None = None, create_graph: bool = False

@@ -53,7 +53,8 @@ def linear(
     name: str, forward: Callable[..., Any], transposes: Sequence[Rule] | Each, *, joint: bool = False, **facts: Any
 ) -> Any:
     """Declare an operation linear in each argument, or with `joint` in all together; its jvp is the forward itself."""
-    op = Op(name, "linear", forward, transposes, joint=joint, analytic=True, **facts)
+    variadic = joint and isinstance(transposes, Each)
+    op = Op(name, "linear", forward, transposes, joint=joint, variadic=variadic, analytic=True, **facts)
 
     def push(i: int, t: Any, _y: Any, *args: Any, **params: Any) -> Any:
         if joint:
