@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_nn as tg
-from tinygrad_nn.errors import ArgumentError, GraphError, ShapeError
+from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 
 
 def leaf(*values: float, dtype: str = "float32") -> tg.Tensor:
@@ -105,3 +105,205 @@ def test_grad_takes_tensors_only() -> None:
     for wrong in (np.zeros(2, np.float32), 0):
         with pytest.raises(TypeError, match="grad: must be a Tensor or None, not "):
             x.grad = wrong  # type: ignore[assignment]
+
+
+# -- operations of one's own -------------------------------------------------------------------------------------------
+
+
+class Shared(tg.autograd.Function):
+    """a + b, whose backward returns one and the same array for both."""
+
+    @staticmethod
+    def forward(ctx: tg.autograd.FunctionContext, a: tg.Tensor, b: tg.Tensor) -> tg.Tensor:
+        return a + b
+
+    @staticmethod
+    def backward(ctx: tg.autograd.FunctionContext, g: tg.Tensor) -> tuple[tg.Tensor, tg.Tensor]:
+        h = g * 2
+        return h, h
+
+
+class KeepsInput(tg.autograd.Function):
+    """a²/2 with the kept input itself as gradient."""
+
+    @staticmethod
+    def forward(ctx: tg.autograd.FunctionContext, a: tg.Tensor) -> tg.Tensor:
+        ctx.save_for_backward(a)
+        return a * a * 0.5
+
+    @staticmethod
+    def backward(ctx: tg.autograd.FunctionContext, g: tg.Tensor) -> Any:
+        return ctx.saved_tensors[0]
+
+
+class Several(tg.autograd.Function):
+    """Results of three dtypes."""
+
+    @staticmethod
+    def forward(ctx: tg.autograd.FunctionContext, a: tg.Tensor) -> Any:
+        return a * 2, tg.argmax(a), a.astype("float64")
+
+    @staticmethod
+    def backward(ctx: tg.autograd.FunctionContext, g: tg.Tensor, _: tg.Tensor, wide: tg.Tensor) -> Any:
+        assert (g.dtype, wide.dtype) == (np.float32, np.float64)
+        return g * 2 + wide.astype("float32")
+
+
+def test_a_backward_that_returns_one_array_twice() -> None:
+    a, b = leaf(1, 2), leaf(3, 4)
+    other = a * 3
+    (other + Shared.apply(a, b)).sum().backward()
+    assert a.grad is not None and b.grad is not None
+    assert (a.grad.tolist(), b.grad.tolist()) == ([5, 5], [2, 2])
+
+
+def test_a_backward_that_returns_what_it_kept() -> None:
+    a = leaf(1, 2)
+    middle = a * 1.0
+    (KeepsInput.apply(middle) + middle * 3).sum().backward()
+    assert middle.tolist() == [1, 2]
+    assert a.grad is not None
+    assert a.grad.tolist() == [4, 5]
+
+
+def test_writing_into_what_a_function_kept_is_noticed() -> None:
+    a = leaf(1, 2)
+    result = KeepsInput.apply(a).sum()
+    with tg.no_grad():
+        a[...] = 100.0
+    with pytest.raises(GraphError, match="KeepsInput needs a tensor saved for it"):
+        result.backward()
+
+
+def test_results_of_a_function_keep_their_dtypes() -> None:
+    a = leaf(1, 3, 2)
+    double, position, wide = Several.apply(a)
+    assert [t.dtype for t in (double, position, wide)] == [np.float32, np.int64, np.float64]
+    assert [t.requires_grad for t in (double, position, wide)] == [True, False, True]
+    (double.sum() + wide.sum()).backward()
+    assert a.grad is not None
+    assert a.grad.tolist() == [3, 3, 3]
+
+
+def test_forward_mode_of_a_function_is_refused_in_words() -> None:
+    with pytest.raises(GraphError, match="KeepsInput is a Function: it has a backward but no forward-mode rule"):
+        tg.func.jvp(KeepsInput.apply, (tg.tensor([1.0]),), (tg.tensor([1.0]),))
+
+
+def test_a_backward_with_a_gradient_of_the_wrong_shape_is_told() -> None:
+    class Wrong(KeepsInput):
+        @staticmethod
+        def backward(ctx: tg.autograd.FunctionContext, g: tg.Tensor) -> Any:
+            return g[:1].reshape(1, 1)[:, :0]
+
+    with pytest.raises(ShapeError, match=r"Wrong.backward returned float32\(1, 0\) as the gradient of argument 0"):
+        Wrong.apply(leaf(1, 2)).sum().backward()
+
+
+# -- values and shapes -------------------------------------------------------------------------------------------------
+
+
+def test_sigmoid_of_unsigned_integers() -> None:
+    x = np.array([0, 2], np.uint8)
+    np.testing.assert_allclose(tg.sigmoid(x), [0.5, 1 / (1 + np.exp(-2))])
+    np.testing.assert_allclose(tg.silu(tg.tensor(x)).data, [0, 2 / (1 + np.exp(-2))])
+    np.testing.assert_allclose(tg.sigmoid(tg.tensor([True])).data, [1 / (1 + np.exp(-1))])
+
+
+def test_softplus_of_a_python_number() -> None:
+    np.testing.assert_allclose([tg.softplus(2.0), tg.softplus(0)], np.log1p(np.exp([2.0, 0.0])))
+
+
+def test_comparing_shapes_that_do_not_broadcast_is_an_error() -> None:
+    with pytest.raises(ShapeError, match="equal"):
+        _ = tg.tensor([1, 2, 3]) == tg.tensor([1, 2])
+    assert (tg.tensor([1]) == None) is False  # noqa: E711
+    assert (tg.tensor([1]) != "a") is True
+
+
+def test_gradients_of_products_with_no_inner_element() -> None:
+    for function, shapes in ((tg.matmul, [(5, 2, 0), (0, 3)]), (tg.linear, [(5, 2, 0), (3, 0), (3,)])):
+        xs = [tg.zeros(shape, requires_grad=True) for shape in shapes]
+        function(*xs).sum().backward()
+        assert [x.grad.shape for x in xs if x.grad is not None] == shapes
+
+
+@pytest.mark.parametrize(("subscripts", "shapes"), [("ij,jk->ik", [(2, 3), (1, 4)]), ("ij,ij->", [(2, 3), (1, 3)])])
+def test_einsum_stretches_length_one(subscripts: str, shapes: list[tuple[int, ...]]) -> None:
+    rng = np.random.default_rng(0)
+    xs = [tg.tensor(rng.normal(size=shape), requires_grad=True) for shape in shapes]
+    stretched = [(2, 3), (3, 4) if "k" in subscripts else (2, 3)]
+    ys = [tg.tensor(np.broadcast_to(x.data, s), requires_grad=True) for x, s in zip(xs, stretched, strict=True)]
+    for arguments in (xs, ys):
+        (tg.einsum(subscripts, *arguments) ** 2).sum().backward()
+    for x, y in zip(xs, ys, strict=True):
+        assert x.grad is not None and y.grad is not None
+        np.testing.assert_allclose(x.grad.data, tg.sum_to(y.grad.data, x.shape))
+
+
+def test_lengths_and_cuts_as_arrays() -> None:
+    x = tg.arange(6.0)
+    assert tg.reshape(x, np.array([2, 3])).shape == (2, 3)
+    assert [p.shape for p in tg.split(x, np.array([1, 3]))] == [(1,), (2,), (3,)]
+    assert tg.tensordot(x, x, np.int64(1)).item() == 55
+    assert tg.tensordot(x, x, (np.int64(0), np.int64(0))).item() == 55
+
+
+def test_a_recorded_write_of_a_float_into_integers_is_refused() -> None:
+    x = tg.zeros(3, dtype="int64")
+    with pytest.raises(DTypeError, match="would lose its fraction in int64"):
+        x[0] = tg.tensor(2.5, requires_grad=True)
+    assert x.tolist() == [0, 0, 0]
+
+
+# -- NumPy's functions given tensors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: np.concatenate([x, x], axis=1),
+        lambda x: np.stack([x, x]),
+        lambda x: np.einsum("ij,kj->ik", x, x),
+        lambda x: np.tensordot(x, x, axes=2),
+        lambda x: np.outer(x, x),
+        lambda x: np.dot(x, x.T),
+        lambda x: np.where(x.data > 2, x, 0.0),
+        lambda x: np.var(x, axis=0, ddof=1),
+        lambda x: np.std(x, axis=1, keepdims=True),
+        lambda x: np.flip(x, 0),
+        lambda x: np.roll(x, 1, axis=1),
+        lambda x: np.squeeze(np.expand_dims(x, 0), 0),
+        lambda x: np.moveaxis(x, 0, 1),
+        lambda x: np.tile(x, 2),
+        lambda x: np.repeat(x, 2, axis=0),
+        lambda x: np.pad(x, 1),
+        lambda x: np.split(x, 2)[1],
+        lambda x: np.take(x, [1], axis=1),
+        lambda x: np.clip(x, 2.0, 3.0),
+    ],
+)
+def test_numpy_functions_take_tensors(call: Any) -> None:
+    plain = np.array([[1.0, 2.0, 4.0], [3.0, 5.0, 7.0]])
+
+    class Array(np.ndarray[Any, Any]):
+        @property
+        def data(self) -> Any:  # type: ignore[override]
+            return np.asarray(self)
+
+    result = call(tg.tensor(plain, requires_grad=True))
+    assert isinstance(result, tg.Tensor)
+    assert result.requires_grad
+    np.testing.assert_allclose(result.data, np.asarray(call(plain.view(Array))))
+
+
+def test_numpy_asks_tensors_for_facts() -> None:
+    x = tg.tensor([[1.0, 2.0]], requires_grad=True)
+    assert (np.shape(x), np.ndim(x), np.size(x)) == ((1, 2), 2, 2)
+    assert np.allclose(x, x + 1e-9)
+    assert np.array_equal(x, x.data)
+
+
+def test_clip_by_the_names_of_the_standard() -> None:
+    assert tg.clip(tg.tensor([-2.0, 3.0]), max=1.0).tolist() == [-2, 1]
+    assert tg.tensor([-2.0, 3.0]).clip(min=0.0).tolist() == [0, 3]

@@ -54,7 +54,7 @@ def elu(x: ArrayLike, alpha: float = 1.0) -> Any:
     tensor([-1.,  3.])
     """
     a = operand(x)
-    return where(a > 0, a, expm1(clip(a, high=0.0)) * alpha)
+    return where(a > 0, a, expm1(clip(a, max=0.0)) * alpha)
 
 
 def gelu(x: ArrayLike, approximate: str = "none") -> Any:

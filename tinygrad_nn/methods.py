@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import TinygradError
+import numpy as np
+
 from .ops import elementwise, index, linalg, reduce, shape
 from .registry import OPS, TWINS
 from .tensor import Tensor
@@ -27,7 +28,7 @@ def _or_identity(function: Any) -> Any:
     def call(self: Any, other: Any) -> Any:
         try:
             return function(self, other)
-        except (TypeError, TinygradError):
+        except TypeError:
             return NotImplemented
 
     return call
@@ -92,6 +93,33 @@ METHODS = {
 for _name, _function in METHODS.items():
     setattr(Tensor, _name, _function)
 
+
+def _spread_in_numpys_form(function: Any) -> Any:
+    """`np.var(x, axis, ddof=1)`: our `correction` is its `ddof` (NumPy 2 knows both)."""
+
+    def call(
+        a: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False, correction: float | None = None
+    ) -> Any:
+        return function(a, axis, ddof if correction is None else correction, keepdims)
+
+    return call
+
+
+def _of_arrays(function: Any) -> Any:
+    """NumPy's own function on the arrays: what has no gradient to lose."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*(a.data if isinstance(a, Tensor) else a for a in args), **kwargs)
+
+    return call
+
+
 # NumPy's functions, given a Tensor, call ours of the same meaning (the public function, which checks arguments).
 _PUBLIC = {name: f for module in (shape, reduce, index, linalg, elementwise) for name, f in vars(module).items()}
 TWINS.update({op.twin: _PUBLIC.get(op.name, op.call) for op in OPS.values() if op.twin is not None})
+_SAME_NAME = """stack split flip roll squeeze expand_dims moveaxis swapaxes tile repeat pad broadcast_arrays where take
+take_along_axis tensordot einsum outer dot"""
+TWINS.update({getattr(np, name): _PUBLIC[name] for name in _SAME_NAME.split()})
+TWINS.update({function: _of_arrays(function) for function in (np.shape, np.ndim, np.size, np.allclose, np.array_equal)})
+TWINS.update({np.concatenate: shape.concat, np.var: _spread_in_numpys_form(reduce.var)})
+TWINS[np.std] = _spread_in_numpys_form(reduce.std)

@@ -418,11 +418,11 @@ def where(condition: ArrayLike, a: ArrayLike, b: ArrayLike) -> Tensor | Array:
 
 
 @overload
-def clip(x: Tensor, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Tensor: ...
+def clip(x: Tensor, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor: ...
 @overload
-def clip(x: Array | Scalar, low: Array | Scalar | None = None, high: Array | Scalar | None = None) -> Array: ...
-def clip(x: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Tensor | Array:
-    """`x` limited to [low, high]; either bound may be None. At a bound the gradient goes to `x`.
+def clip(x: Array | Scalar, min: Array | Scalar | None = None, max: Array | Scalar | None = None) -> Array: ...
+def clip(x: ArrayLike, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor | Array:
+    """`x` limited to [min, max]; either bound may be None. At a bound the gradient goes to `x`.
 
     >>> import tinygrad_nn as tg
     >>> tg.clip(tg.tensor([-2.0, 0.5, 2.0]), -1, 1)
@@ -430,10 +430,8 @@ def clip(x: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = No
     """
     dtype = getattr(x, "dtype", np.dtype(float))
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
-    if low is None:
-        low = limits.min if limits else -math.inf
-    if high is None:
-        high = limits.max if limits else math.inf
+    low = (limits.min if limits else -math.inf) if min is None else min
+    high = (limits.max if limits else math.inf) if max is None else max
     limited: Tensor | Array = _clip(x, low, high)
     return limited
 
@@ -442,8 +440,9 @@ def clip(x: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = No
 
 
 def _sigmoid(x: Any) -> Any:
-    y = np.negative(x)
-    out = y if isinstance(y, np.ndarray) and y.dtype.kind in "fc" else None
+    kind = x.dtype.kind if hasattr(x, "dtype") else "f"
+    y = np.negative(x) if kind in "fci" else np.multiply(x, -1.0)  # minus an unsigned integer would wrap round
+    out = y if isinstance(y, np.ndarray) and kind in "fc" else None
     with np.errstate(over="ignore"):  # e^-x may overflow to inf, and 1 / inf is the right limit
         y = np.exp(y, out=out)
     y += 1
@@ -451,7 +450,7 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _softplus(x: Any) -> Any:
-    return np.logaddexp(x, x.dtype.type(0))
+    return np.logaddexp(x, x.dtype.type(0) if hasattr(x, "dtype") else 0.0)
 
 
 sigmoid: Unary = elementwise(

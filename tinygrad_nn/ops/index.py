@@ -89,6 +89,8 @@ def getitem(x: ArrayLike, index: Index) -> Any:
 
 def _write(x: Any, value: Any, *, index: Any) -> Any:
     result = np.array(x)
+    if result.dtype.kind not in "fc" and np.result_type(value).kind in "fc":
+        raise TypeError(f"a floating value would lose its fraction in {result.dtype}; use astype first")
     result[index] = value
     return result[()]
 

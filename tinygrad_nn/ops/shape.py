@@ -25,7 +25,9 @@ def shape_of(x: Any) -> tuple[int, ...]:
 
 def as_shape(shape: Shape) -> tuple[int, ...]:
     """A shape as a tuple of Python integers."""
-    return (operator.index(shape),) if not isinstance(shape, Sequence) else tuple(operator.index(n) for n in shape)
+    if isinstance(shape, Sequence | np.ndarray):
+        return tuple(operator.index(n) for n in shape)
+    return (operator.index(shape),)
 
 
 def normalize_axis(axis: int, ndim: int, name: str) -> int:
@@ -402,8 +404,8 @@ def split(x: ArrayLike, indices_or_sections: int | Sequence[int], axis: int = 0)
         x = np.asarray(constant(x))
     axis = normalize_axis(axis, x.ndim, "split")
     length = x.shape[axis]
-    if isinstance(indices_or_sections, Sequence):
-        cuts = [operator.index(i) for i in indices_or_sections]
+    if isinstance(indices_or_sections, Sequence | np.ndarray):
+        cuts = list(as_shape(indices_or_sections))
     else:
         parts = operator.index(indices_or_sections)
         if parts < 1 or length % parts:
