@@ -24,6 +24,7 @@ from .array_shapes import Shape
 
 Array = np.ndarray[Any, Any]
 Operation: TypeAlias = "str | Callable[..., Any]"
+SMALLEST = 2.0**-10  # nearer to 0, if 0 is in the domain, is 0: products of tiny numbers test rounding, not rules
 TIE_VALUES = 3  # how many different values an array with ties is made of
 
 
@@ -69,7 +70,8 @@ def reals(domain: Reals, dtype: DTypeLike = np.float64) -> st.SearchStrategy[flo
         low, high = kind(a), kind(b)  # rounded: perhaps out of the domain
         low = np.nextafter(low, kind(np.inf)) if low < a else low
         high = np.nextafter(high, kind(-np.inf)) if high > b else high
-        return st.floats(float(low), float(high), width=width, allow_subnormal=False)
+        drawn = st.floats(float(low), float(high), width=width, allow_subnormal=False)
+        return drawn.map(lambda x: x if abs(x) >= SMALLEST else 0.0) if low <= 0 <= high else drawn
 
     return st.one_of([piece(a, b) for a, b in intervals(domain)])
 

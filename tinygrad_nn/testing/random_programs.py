@@ -109,8 +109,8 @@ class Program:
             ]
         )
 
-    def __repr__(self) -> str:  # what Hypothesis shows of a failing example
-        return f"Program of {len(self.steps)} steps:\n{self}"
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what Hypothesis shows of a failing example
+        printer.text(f"# a program of {len(self.steps)} steps\n{self}\n")
 
 
 # -- strategies -------------------------------------------------------------------------------------------------------
@@ -173,16 +173,22 @@ def _calls(draw: Any, name: str, dtype: Any, kinks: bool) -> Program:
 def _programs(draw: Any, names: tuple[str, ...], max_steps: int, dtype: np.dtype[Any]) -> Program:
     draft = _Draft(draw, dtype)
     for _ in range(draw(st.integers(1, max_steps))):
-        op = OPS[draw(st.sampled_from(names))]
-        draft.extend(op, draw(_ways(op)))
+        draft.extend(OPS[draw(st.sampled_from(names))])
     return draft.program()
 
 
-def _ways(op: Op) -> st.SearchStrategy[Case]:
-    """The ways to call an operation: its cases, or for an elementwise one all shapes that broadcast."""
+def _ways(op: Op, known: Sequence[Shape] = ()) -> st.SearchStrategy[Case]:
+    """The ways to call an operation: its cases, or for an elementwise one shapes that broadcast, `known` ones first."""
     if op.cases:
         return st.sampled_from(op.cases)
-    return broadcastable_shapes(len(op.vjps), max_dims=2, max_side=3).map(Case)
+    count = len(op.vjps)
+    free = broadcastable_shapes(count, max_dims=2, max_side=3)
+    if not known:
+        return free.map(Case)
+    alike = st.sampled_from(list(dict.fromkeys(known))).flatmap(
+        lambda shape: st.tuples(*[st.sampled_from([shape, shape[1:], (1,) * len(shape)])] * count)
+    )
+    return st.one_of(alike, free).map(Case)
 
 
 class _Draft:
@@ -192,9 +198,10 @@ class _Draft:
         self._draw, self._dtype = draw, dtype
         self._made: list[tuple[Step | None, Any]] = []  # the step (None: an input) and the value
 
-    def extend(self, op: Op, way: Case) -> None:
-        """Call `op` in this way, on variables where they can be made to fit, else on new inputs."""
+    def extend(self, op: Op) -> None:
+        """Call `op` on variables where they can be made to fit, else on new inputs."""
         before = len(self._made)
+        way = self._draw(_ways(op, [np.shape(value) for _, value in self._made]))
         chosen = [self._fitting(nth(op.domain, i), shape) for i, shape in enumerate(way.shapes)]
         if any(a is None for a in chosen) or not self._are_distinct(op, chosen):
             del self._made[before:]
@@ -236,7 +243,8 @@ class _Draft:
         pick = self._draw(st.integers(0, len(self._made)))
         if pick == len(self._made):
             return None
-        found = Variable(pick)
+        by_shape = sorted(range(len(self._made)), key=lambda i: np.shape(self._made[i][1]) != shape)
+        found = Variable(by_shape[pick])
         value = np.asarray(self._value(found))
         if value.shape != shape:
             if value.size != math.prod(shape):
@@ -249,7 +257,10 @@ class _Draft:
             value = np.asarray(self._value(found))
         if not is_inside(domain, value):
             scale, shift = _into(domain, value)
-            found = self._step("add", self._step("multiply", found, scale), shift)
+            if scale != 1:
+                found = self._step("multiply", found, scale)
+            if shift:
+                found = self._step("add", found, shift)
         return found if is_inside(domain, np.asarray(self._value(found))) else None
 
     def _are_distinct(self, op: Op, chosen: Sequence[Any]) -> bool:
