@@ -40,7 +40,7 @@ class Line:
     def _direction(self, given: Any, rng: np.random.Generator) -> list[Array]:
         if given is None:
             single = len(self.moving) == 1 and self.point[self.moving[0]].size == 1
-            return [np.ones(p.shape) if single else rng.standard_normal(p.shape) for p in self._moved()]
+            return [np.asarray(1.0 if single else rng.standard_normal(p.shape)).reshape(p.shape) for p in self._moved()]
         return self.leaves_like("direction", given)
 
     def _moved(self) -> list[Array]:
@@ -97,8 +97,8 @@ class Line:
             y = self.fn(unflatten(self.structure, leaves))
         if not isinstance(y, Tensor) or not y.requires_grad:
             raise ArgumentError(
-                f"{self.name}: the function returned {describe(y)}, which autodiff cannot trace back to x. Compute with "
-                "Tensors, or give the derivative yourself"
+                f"{self.name}: the function returned {describe(y)}, which autodiff cannot trace back to x. Compute "
+                "with Tensors, or give the derivative yourself"
             )
         return inputs, y
 

@@ -29,8 +29,8 @@ class StepSizeStudy:
     """Errors of numerical derivatives against the step.
 
     `errors[method]` belongs to `steps`; methods are "forward", "central", "extrapolated" and, where the function is
-    complex-differentiable, "complex step". Errors are relative to `derivative`, the one by autodiff (absolute if that is
-    0). `best[method]` is (step, error); `left_out` says why a method is missing.
+    complex-differentiable, "complex step". Errors are relative to `derivative`, the one by autodiff (absolute if that
+    is 0). `best[method]` is (step, error); `left_out` says why a method is missing.
     """
 
     steps: Array
@@ -52,21 +52,22 @@ class StepSizeStudy:
         for name, errors in self.errors.items():
             formula, color = METHODS[name]
             shown = np.where(np.isfinite(errors), np.maximum(errors, floor), np.nan)
-            panel.plot(self.steps, shown, "-", lw=1.6, color=color, label=f"{name}: {formula}")
-            h, error = self.best[name]
-            if name == "complex step":  # flat, so that no step is best
-                continue
-            panel.plot(h, max(error, floor), "o", ms=7, color=color, mec="white")
-            panel.annotate(
-                f"{h:.0e}", (h, max(error, floor)), (0, -14), textcoords="offset points", color=color, ha="center",
-                fontsize=8,
-            )  # fmt: skip
+            label = f"{name}: {formula}"
+            if name != "complex step":  # flat, so that no step is best
+                h, error = self.best[name]
+                label += f"   best at {h:.0e}"
+                panel.plot(h, max(error, floor), "o", ms=8, color=color, mec="white", zorder=3)
+            panel.plot(self.steps, shown, "-", lw=1.6, color=color, label=label)
         panel.set_xscale("log")
         panel.set_yscale("log")
-        panel.set_ylim(floor / 5, 30)
+        panel.set_ylim(floor / 5, 100)
         relative = "relative error" if self.derivative else "error"
-        panel.set(xlabel="step h", ylabel=relative, title="Numerical derivatives: truncation to the right, rounding to the left")
-        panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(0.0, 0.42))
+        panel.set(
+            xlabel="step h",
+            ylabel=relative,
+            title="Differences: truncation to the right, rounding to the left",
+        )
+        panel.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(0.0, 0.4))
         return write(figure, path)
 
 

@@ -112,7 +112,9 @@ def taylor_test(
     if gradient is not None:
         order = 1  # only autodiff knows the Hessian, and it need not be able to trace `fn`
         if line.value.size != 1:
-            raise ArgumentError(f"taylor_test: with gradient= the function must return one number, not {line.value.shape}")
+            raise ArgumentError(
+                f"taylor_test: with gradient= the function must return one number, not {line.value.shape}"
+            )
         g, bend = line.leaves_like("gradient", gradient), 0.0
     else:
         g, bend = line.derivatives(order)
@@ -169,8 +171,10 @@ def _slope(h: Array, remainder: Array, used: slice, noise: Array, k: int) -> flo
         finite = np.isfinite(remainder)
         return math.inf if np.sum(finite) >= 3 and np.all(remainder[finite] <= CLEAR * noise[finite]) else math.nan
     last, below = used.stop - 1, used.stop
-    if below < len(h) and remainder[last] * (h[below] / h[last]) ** (k + 2) > CLEAR * noise[below]:
-        return math.inf  # gone at once: the steps have come closer than a kink nearby, and behind it nothing is left over
+    if k and below < len(h) and remainder[last] * (h[below] / h[last]) ** (k + 2) > CLEAR * noise[below]:
+        return (
+            math.inf
+        )  # gone at once: the steps have come closer than a kink nearby, and behind it nothing is left over
     return float(np.polyfit(np.log(h[used]), np.log(remainder[used]), 1)[0])
 
 
@@ -187,11 +191,15 @@ def _judge(
     resolution: float,
 ) -> tuple[Verdict, str]:
     """The verdict and its reason; `along[k]` is the given derivative of order k along the direction."""
+    for name, value in zip(NAMES, along, strict=True):
+        if not math.isfinite(value):
+            return "inconclusive", f"The {name} is not finite here."
     for k, slope in enumerate(slopes):
-        if not math.isfinite(along[k]):
-            return "inconclusive", f"The {NAMES[k]} is not finite here."
         if math.isnan(slope):
-            return "inconclusive", f"The remainder of order {k} is not finite, or hidden in rounding noise, at every step."
+            return (
+                "inconclusive",
+                f"The remainder of order {k} is not finite, or hidden in rounding noise, at every step.",
+            )
         if slope > k + 0.8:
             continue
         if k == 0:
@@ -215,5 +223,8 @@ def _judge(
             f"{along[k]:.9g} and should be {along[k] + right:.9g}."
         )
     if not resolution < POWER:
-        return "inconclusive", f"A gradient wrong by {min(resolution, 1.0):.0%} would not have been seen: noise, or a jump."
+        return (
+            "inconclusive",
+            f"A gradient wrong by {min(resolution, 1.0):.0%} would not have been seen: noise, or a jump.",
+        )
     return "pass", f"A gradient wrong by {resolution:.0e} of itself along the direction would have been seen."
