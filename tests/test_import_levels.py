@@ -22,7 +22,7 @@ LEVELS = [
     ["functional"],
     ["transforms"],
     ["func"],
-    ["nn", "optim", "data"],
+    ["check", "nn", "optim", "data"],
     ["autograd", "serialize", "optable"],
     ["methods"],
     ["__init__"],

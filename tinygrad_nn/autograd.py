@@ -1,5 +1,15 @@
-"""`tg.autograd`: gradients of recorded results, and operations of your own."""
+"""`tg.autograd`: gradients of recorded results, operations of your own, and the gradient checker."""
 
+from .check import GradcheckResult, gradcheck, gradgradcheck
+from .errors import GradcheckError
 from .transforms import Function, FunctionContext, grad
 
-__all__ = ["Function", "FunctionContext", "grad"]
+__all__ = [
+    "Function",
+    "FunctionContext",
+    "GradcheckError",
+    "GradcheckResult",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+]

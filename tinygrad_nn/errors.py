@@ -39,6 +39,14 @@ class MissingExtraError(TinygradError, ImportError):
     """An optional library is needed; the message names the extra that brings it."""
 
 
+class GradcheckError(TinygradError, AssertionError):
+    """A gradient that is wrong; `result` is the whole report."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__(str(result))
+        self.result = result
+
+
 def describe(value: object) -> str:
     """`float32(3, 4)` for an array, `int 3` for a Python number: how errors show an argument."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)

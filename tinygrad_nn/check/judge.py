@@ -1,0 +1,202 @@
+"""The numeric tier: the slope that the engine gives along a direction against the slope that the values show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._types import Array
+from .numeric import Line, Slopes, sample, slopes
+from .problem import Problem, Recording, join, spread
+from .verdict import Verdict
+
+POWERLESS = 1e-2  # a tolerance above this share of the slope proves nothing
+SINGULAR = 0.25  # slopes that grow faster than h to the minus this have no limit
+
+
+@dataclass
+class Outcome:
+    """The verdict along one direction."""
+
+    verdict: Verdict
+    analytic: float
+    numeric: float = math.nan
+    error: float = math.inf  # what |analytic - numeric| may be
+    reference: float = 0.0  # the size of slope that the error is compared with
+    reason: str = ""
+    one_sided: tuple[float, float] | None = None
+    kink: bool = False
+
+    @property
+    def resolution(self) -> float:
+        """The smallest relative error that would have been seen."""
+        return max(self.error / self.reference, 2e-16) if self.reference > 0 else math.inf
+
+
+class Point:
+    """The function at its inputs, with what all directions share: the value, one recording, the inputs' scale."""
+
+    def __init__(self, problem: Problem, recording: Recording, tolerance: float) -> None:
+        self.problem, self.recording, self.tolerance = problem, recording, tolerance
+        self.x = problem.x
+        self.mid = join(recording.values)
+        self.finite = np.isfinite(self.mid)
+        dtypes = {y.dtype for y in recording.values} | {n.dtype for n in recording.nodes if n.dtype.kind == "f"}
+        self.eps = max(float(np.finfo(d).eps) for d in dtypes) / 2
+        size = float(np.max(np.abs(self.mid[self.finite]), initial=0.0))
+        self.unit = 2.0 ** round(math.log2(size)) if size > 1e100 or 0 < size < 1e-100 else 1.0  # squares must be finite
+        self.scale = np.ones(problem.size)
+        for s in problem.slices:
+            size = float(np.max(np.abs(self.x[s]), initial=0.0)) / 2
+            self.scale[s] = size if size > 0 and math.isfinite(size) else 1.0
+
+    def direction(self, rng: np.random.Generator, where: Array | slice, relative: bool = False) -> Array:
+        """A random direction that moves only the elements `where`, each by about the scale of its input.
+
+        If `relative`, each moves by its own size instead, so that tiny elements stay in their domain.
+        """
+        d = np.zeros(self.problem.size)
+        size = np.where(self.x != 0, np.abs(self.x), self.scale) if relative else self.scale
+        d[where] = (spread(rng, self.problem.size) * size)[where]
+        return d
+
+    def line(self, d: Array) -> Line:
+        """The function along `d`."""
+        size = float(np.max(np.abs(d), initial=0.0)) or 1.0
+        largest = 0.5 * 2.0 ** math.ceil(min(max(0.0, -math.log2(size)), 40.0))
+        return sample(self._at, self.x, d, self.eps, np.where(self.finite, self.mid, 0.0), largest)
+
+    def _at(self, x: Array) -> Array:
+        y = self.problem.at(x)
+        return y if self.finite.all() else np.where(self.finite, y, 0.0)
+
+    def pull(self, g: Array) -> Array:
+        """The gradients of <g, f> as the engine gives them, end to end."""
+        return pull(self.recording, g)
+
+    def sensitivity(self, g: Array, gradient: Array, d: Array, rng: np.random.Generator) -> float:
+        """How far rounding may move <gradient, d>: what a change of the inputs by their last digit does to it."""
+        wobble = 1 + self.eps * 2 * rng.choice((-1.0, 1.0), self.x.size)
+        moved = pull(self.problem.record(self.problem.split(self.x * wobble)), g)
+        change = abs(float((moved - gradient) @ d))
+        terms = gradient * d
+        rounding = 16 * self.eps * (float(np.linalg.norm(terms)) + abs(float(np.sum(terms))))
+        return rounding + (4 * change if math.isfinite(change) else 0.0)
+
+
+def pull(recording: Recording, g: Array) -> Array:
+    """The gradients of <g, f> in a recording, end to end."""
+    pieces, at = [], 0
+    for y in recording.values:
+        pieces.append(np.array(g[at : at + y.size].reshape(y.shape), y.dtype))
+        at += y.size
+    return join(recording.vjp(pieces))
+
+
+def judge(point: Point, line: Line, d: Array, g: Array, gradient: Array, rng: np.random.Generator) -> Outcome:
+    """Compare <gradient, d> with the slope of <g, f> along the line."""
+    inputs = float(np.linalg.norm(gradient * point.x * (d != 0)))
+    s = slopes(line, g, point.eps * inputs if math.isfinite(inputs) else 0.0)
+    terms = gradient * d
+    analytic, size = float(np.sum(terms)), float(np.linalg.norm(terms))
+    if not math.isfinite(analytic):
+        return _not_finite(analytic, s)
+    if s.growth > SINGULAR and not (s.right.plateau and s.left.plateau and not s.kink):
+        return Outcome("inconclusive", analytic, reason=_singular(s.growth))
+    if s.kink:
+        between = (s.left.value, s.right.value)
+        error = point.tolerance * (s.left.error + s.right.error + 16 * point.eps * size)
+        inside = min(between) - error <= analytic <= max(between) + error
+        verdict: Verdict = "valid at kink" if inside else "fail"
+        reason = "the slopes on the two sides differ"
+        return Outcome(verdict, analytic, s.central.value, error, max(map(abs, between)), reason, between, True)
+    best, edge = s.central, False
+    if not best.plateau:
+        best, edge = min((s.right, s.left), key=lambda e: e.error), True
+    if not best.plateau:
+        return Outcome("inconclusive", analytic, reason=_unclear(s))
+    error = point.tolerance * (best.error + point.sensitivity(g, gradient, d, rng))
+    reference = max(size, abs(best.value), 0.0 if size else s.steepness)
+    outcome = Outcome("pass", analytic, best.value, error, reference, "at the edge of the domain" if edge else "")
+    if not abs(analytic - best.value) <= error:
+        outcome.verdict = "fail"
+        outcome.reason = "the analytic gradient is not the slope"
+    elif size == 0 and abs(best.value) <= best.error:
+        # Nothing moves: what could have been seen is measured against the values themselves.
+        moved = float(np.linalg.norm(d))
+        natural = float(np.linalg.norm(g * line.mid)) / moved if moved else 0.0
+        outcome.reference = max(reference, natural, error if error < 1e-300 else 0.0)
+        if error < 1e-300:
+            outcome.error = 0.0
+    if outcome.verdict == "pass" and outcome.resolution > POWERLESS:
+        outcome.verdict = "inconclusive"
+        outcome.reason = (
+            f"rounding of the values hides relative errors below {outcome.resolution:.1g} (cancellation, or too low a "
+            "precision)"
+        )
+    return outcome
+
+
+def _not_finite(analytic: float, s: Slopes) -> Outcome:
+    if s.growth > SINGULAR / 2 or not s.central.plateau:
+        return Outcome("inconclusive", analytic, reason=_singular(max(s.growth, SINGULAR)))
+    reason = "the analytic gradient is not finite, but the function has a slope"
+    return Outcome("fail", analytic, s.central.value, s.central.error, abs(s.central.value), reason)
+
+
+def _singular(growth: float) -> str:
+    return "the function jumps at the input" if growth > 0.9 else "the slope at the input is infinite"
+
+
+def _unclear(s: Slopes) -> str:
+    if not math.isfinite(s.central.value) and s.central.steps == 0:
+        return "the function is not finite around the input"
+    return "the slopes at different steps do not agree: too rough a function, or too near a kink"
+
+
+def limits(point: Point, line: Line, d: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """The smallest and largest slope of every output along `d` among the smooth pieces that meet at a kink; errors.
+
+    These are the slopes on both sides, and at random points nearby: what the limits of gradients there allow.
+    """
+    level = 10
+    ok = np.isfinite(line.up[: level + 1]).all() and np.isfinite(line.down[: level + 1]).all()
+    level = level if ok else 4
+    h = line.h[level]
+    slopes_ = [(line.up[level] - line.mid) / h, (line.mid - line.down[level]) / h]
+    noise = 8 * line.eps * np.abs(line.mid) / h
+    for _ in range(16):
+        near = point.x + point.direction(rng, d != 0) * (64 * h)
+        slope = (point._at(near + h * d) - point._at(near - h * d)) / (2 * h)
+        if np.isfinite(slope).all():
+            slopes_.append(slope)
+    stack = np.array(slopes_)
+    low, high = stack.min(axis=0), stack.max(axis=0)
+    return low, high, noise + 1e-6 * np.maximum(np.abs(low), np.abs(high))
+
+
+Judge = Callable[[Array], Outcome]  # the verdict when only the elements of a mask move
+
+
+def bisect(mask: Array, check: Judge, limit: int = 3) -> list[tuple[int, Outcome]]:
+    """The elements of `mask` whose gradient alone is wrong, the first `limit` found, by halving."""
+    found: list[tuple[int, Outcome]] = []
+    stack = [np.flatnonzero(mask)]
+    while stack and len(found) < limit:
+        part = stack.pop()
+        if not part.size:
+            continue
+        chosen = np.zeros(mask.shape, bool)
+        chosen[part] = True
+        outcome = check(chosen)
+        if outcome.verdict != "fail":
+            continue
+        if part.size == 1:
+            found.append((int(part[0]), outcome))
+        else:
+            half = part.size // 2
+            stack += [part[half:], part[:half]]
+    return found

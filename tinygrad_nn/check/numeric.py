@@ -1,0 +1,193 @@
+"""Derivatives along a line from function values alone, with an error that can be believed.
+
+The function is sampled at x ± h·d for steps h that grow by a factor 4 from tiny to large. Small steps suffer from
+rounding, which grows as 1/h and can be measured; large steps suffer from curvature, kinks and oscillation, which
+cannot. So estimates are read from the *smallest* step upwards, each as an interval of its rounding error, for as long as
+all intervals met so far have a point in common (Lepski's rule); the largest such step is the most exact. Steps so large
+that the function looks smooth again by accident are never reached. Two levels of Richardson extrapolation (Ridders'
+scheme) let the steps grow further before curvature shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._types import Array
+
+RATIO = 4.0
+SMALLEST = 2.0**-43  # of the scale of the inputs
+FEW = 6  # of the smallest steps show the rounding
+FEWEST = 3  # steps that must agree: a factor 16 of scale
+SURE = 4.0  # standard deviations of the rounding error that count as possible
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A derivative, its error, and the step it was read at; `steps` is how many agreed."""
+
+    value: float
+    error: float
+    at: int
+    steps: int
+
+    @property
+    def plateau(self) -> bool:
+        """Whether enough steps agreed for the value to mean something."""
+        return self.steps >= FEWEST
+
+
+@dataclass(frozen=True)
+class Line:
+    """The function along one direction: values at the point, and above and below it by every step, smallest first."""
+
+    h: Array
+    mid: Array
+    up: Array
+    down: Array
+    eps: float  # the rounding unit that the function computes in
+
+    def differences(self) -> Array:
+        """Central differences at every step, output by output."""
+        return (self.up - self.down) / (2 * self.h[:, None])
+
+
+def sample(
+    f: Callable[[Array], Array], x: Array, d: Array, eps: float, mid: Array, largest: float = 0.5, extra: float = 1.0
+) -> Line:
+    """`f` at x ± h·d. `extra` < 1 lets the steps begin smaller than usual by that factor."""
+    steps = []
+    h = largest
+    while h > SMALLEST * extra and len(steps) < 64:
+        steps.append(h)
+        h /= RATIO
+    hs = np.array(steps[::-1])
+    up = np.array([f(x + h * d) for h in hs])
+    down = np.array([f(x - h * d) for h in hs])
+    return Line(hs, mid, up, down, eps)
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """What the values along a line say about the slope of one projection of the outputs."""
+
+    central: Estimate
+    right: Estimate
+    left: Estimate
+    noise: float  # standard deviation of the rounding error of the projected value
+    steepness: float  # the largest slope of a chord over all steps: what the function visibly does
+    growth: float  # how the one-sided slopes grow as h falls: h^-growth; 0 for a proper slope
+
+    @property
+    def kink(self) -> bool:
+        """Whether the slopes on the two sides differ by more than their errors."""
+        r, left = self.right, self.left
+        if not (r.plateau and left.plateau):
+            return False
+        return abs(r.value - left.value) > 2 * (r.error + left.error)
+
+
+def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
+    """The slopes of <g, f> along the line. `rounding` is how far rounding of the inputs alone moves that value."""
+    h = line.h
+    up = (line.up - line.mid) @ g
+    down = (line.mid - line.down) @ g
+    both = (line.up - line.down) @ g
+    floor = 2 * math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding)
+    noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
+    central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
+    end = central.at + 1 + FEWEST
+    if end <= FEW + 2 or not np.any(both[:end]):  # too early an end: staircase, rather than slope?
+        coarse = _staircase(h, up, down, both)
+        if coarse > noise:
+            noise = coarse
+            central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
+    right = _climb(h, up / h, noise * math.sqrt(2), RATIO, RATIO)
+    left = _climb(h, down / h, noise * math.sqrt(2), RATIO, RATIO)
+    chords = np.abs(np.concatenate([up / h, down / h]))
+    steepness = float(np.max(chords[np.isfinite(chords)], initial=0.0))
+    return Slopes(central, right, left, noise, steepness, _growth(h, up, down, noise))
+
+
+def _noise(h: Array, up: Array, down: Array, both: Array) -> float:
+    """The standard deviation of the rounding error of one value, measured at the smallest steps.
+
+    There the function is straight, so what remains of second differences, and the scatter of the slopes, is rounding.
+    """
+    few = slice(0, FEW)
+    second = np.abs(up[few] - down[few]) / 1.5
+    scatter = np.abs(np.diff(both[few] / (2 * h[few]))) * h[few][:-1] * 1.5
+    return max([float(np.median(a)) for a in (second, scatter) if np.isfinite(a).all()], default=0.0)
+
+
+def _staircase(h: Array, up: Array, down: Array, both: Array) -> float:
+    """The noise of a function that moves in steps (a sum with something huge, a cast to few digits); else 0.
+
+    Such noise shows only from some size of step on, and then does not grow with it as kinks and curvature do.
+    """
+    second = np.abs(up - down)[:-1] / 1.5
+    scatter = np.abs(np.diff(both / (2 * h))) * h[:-1] * 1.5
+    size = np.hypot(second, scatter)
+    found = 0.0
+    for j in range(len(size) - 5):
+        first, then = float(np.mean(size[j : j + 3])), float(np.mean(size[j + 3 : j + 6]))
+        if size[j] > 0 and then < 8 * first and math.isfinite(then):
+            found = max(found, first, then)
+    return found
+
+
+def _climb(h: Array, slope: Array, noise: float, first: float, factor: float) -> Estimate:
+    """The best estimate among the slopes and their extrapolations."""
+    finite = np.isfinite(slope)
+    count = len(h) if finite.all() else int(np.argmin(finite))  # steps beyond a pole say nothing
+    if count < FEWEST:
+        return Estimate(math.nan, math.inf, -1, 0)
+    values, errors = slope[:count], SURE * noise / h[:count] + 4e-16 * np.abs(slope[:count])
+    best = _agreeing(values, errors)
+    power = first
+    for _ in range(2):
+        values = values[:-1] + (values[:-1] - values[1:]) / (power - 1)
+        errors = errors[:-1] + (errors[:-1] + errors[1:]) / (power - 1)
+        power *= factor
+        if len(values) < FEWEST:
+            break
+        next_best = _agreeing(values, errors)
+        if next_best.steps >= FEWEST and next_best.error < best.error:
+            best = next_best
+    return best
+
+
+def _agreeing(values: Array, errors: Array) -> Estimate:
+    """Go up from the smallest step while all intervals share a point; a single outlier may be stepped over."""
+    low, high = -math.inf, math.inf
+    best, steps, missed = 0, 0, 0
+    for j, (v, e) in enumerate(zip(values.tolist(), errors.tolist(), strict=True)):
+        new_low, new_high = max(low, v - e), min(high, v + e)
+        if new_low <= new_high:
+            low, high, best, missed = new_low, new_high, j, 0
+            steps += 1
+        else:
+            missed += 1
+            if missed == 2:
+                break
+    error = 2 * float(errors[best])
+    if steps < FEWEST and len(values) > FEWEST:  # no rounding to speak of: does it converge as h falls?
+        changes = np.abs(np.diff(values[: FEWEST + 1]))
+        if (changes[:-1] <= 0.6 * changes[1:]).all():
+            return Estimate(float(values[0]), float(3 * changes[0] + errors[0]), 0, FEWEST)
+    return Estimate(float(values[best]), error, best, steps)
+
+
+def _growth(h: Array, up: Array, down: Array, noise: float) -> float:
+    """The power by which slopes grow as h falls, read where the change is well above rounding; 0 if they do not."""
+    rates = []
+    for change in (up, down):
+        size = np.abs(change)
+        good = np.isfinite(change) & (size > 30 * noise)
+        use = np.flatnonzero(good)[:8]
+        if len(use) >= 4:
+            rates.append(1 - float(np.polyfit(np.log(h[use]), np.log(size[use]), 1)[0]))
+    return max(rates, default=0.0)
