@@ -3,7 +3,7 @@
 The function is sampled at x ± h·d for steps h that grow by a factor 4 from tiny to large. Small steps suffer from
 rounding, which grows as 1/h and can be measured; large steps suffer from curvature, kinks and oscillation, which
 cannot. So estimates are read from the *smallest* step upwards, each as an interval of its rounding error, for as long as
-all intervals met so far have a point in common (Lepski's rule); the largest such step is the most exact. Steps so large
+all intervals met so far have a point in common (Lepski's rule); the one before the last such is taken. Steps so large
 that the function looks smooth again by accident are never reached. Two levels of Richardson extrapolation (Ridders'
 scheme) let the steps grow further before curvature shows.
 """
@@ -173,12 +173,12 @@ def _agreeing(values: Array, errors: Array) -> Estimate:
             missed += 1
             if missed == 2:
                 break
-    error = 2 * float(errors[best])
     if steps < FEWEST and len(values) > FEWEST:  # no rounding to speak of: does it converge as h falls?
         changes = np.abs(np.diff(values[: FEWEST + 1]))
         if (changes[:-1] <= 0.6 * changes[1:]).all():
             return Estimate(float(values[0]), float(3 * changes[0] + errors[0]), 0, FEWEST)
-    return Estimate(float(values[best]), error, best, steps)
+    best = max(best - 1, 0)  # at the last step that agreed, curvature may just have stayed unseen
+    return Estimate(float(values[best]), 2 * float(errors[best]), best, steps)
 
 
 def _growth(h: Array, up: Array, down: Array, noise: float) -> float:
