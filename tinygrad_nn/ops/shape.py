@@ -12,7 +12,7 @@ import numpy as np
 
 from .._types import ArrayLike, Axis, DTypeLike, Fn, Shape
 from ..domains import case
-from ..errors import ArgumentError, AxisError, ShapeError, describe
+from ..errors import ArgumentError, AxisError, DTypeError, ShapeError, describe, operation_error
 from ..registry import Each
 from ..tensor import Tensor, constant
 from .declare import general, linear
@@ -25,16 +25,22 @@ def shape_of(x: Any) -> tuple[int, ...]:
 
 def as_shape(shape: Shape) -> tuple[int, ...]:
     """A shape as a tuple of Python integers."""
-    if isinstance(shape, Sequence | np.ndarray):
-        return tuple(operator.index(n) for n in shape)
-    return (operator.index(shape),)
+    lengths = shape if isinstance(shape, Sequence | np.ndarray) else (shape,)
+    try:
+        return tuple(operator.index(n) for n in lengths)
+    except TypeError:
+        raise DTypeError(f"{describe(shape)} must be an integer, or a tuple of them") from None
 
 
 def normalize_axis(axis: int, ndim: int, name: str) -> int:
     """`axis` counted from the front; an error naming the operation where there is no such axis."""
-    if not -ndim <= axis < ndim:
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise DTypeError(f"{name}: an axis must be an integer, not {describe(axis)}") from None
+    if not -ndim <= number < ndim:
         raise AxisError(f"{name}: axis {axis} of an array with {ndim} axes")
-    return axis % ndim
+    return number % ndim
 
 
 def normalize_axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...] | None:
@@ -42,7 +48,7 @@ def normalize_axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...] | None:
     if axis is None:
         return None
     axes = (axis,) if not isinstance(axis, tuple | list) else axis
-    found = sorted(normalize_axis(operator.index(a), ndim, name) for a in axes)
+    found = sorted(normalize_axis(a, ndim, name) for a in axes)
     if len(set(found)) < len(found):
         raise AxisError(f"{name}: axis {axis} names an axis twice")
     return tuple(found)
@@ -110,7 +116,7 @@ def transpose(x: ArrayLike, axes: Sequence[int] | None = None) -> Any:
     ndim = len(shape_of(x))
     if axes is None:
         return _transpose(x, axes=tuple(range(ndim - 1, -1, -1)))
-    order = tuple(normalize_axis(operator.index(a), ndim, "transpose") for a in axes)
+    order = tuple(normalize_axis(a, ndim, "transpose") for a in axes)
     if sorted(order) != list(range(ndim)):
         raise AxisError(f"transpose: axes {tuple(axes)} do not name each of the {ndim} axes of {describe(x)} once")
     return _transpose(x, axes=order)
@@ -237,9 +243,16 @@ def _add_up_to(x: Any, *, shape: tuple[int, ...]) -> Any:
 
 def _add_up_rows(x: Any, lead: int) -> Any:
     """The sum over the first `lead` axes: the gradient of every bias."""
-    if lead == 1 and x.ndim == 2 and len(x) > 32 and x.dtype.char in "fd":
-        return np.ones(len(x), x.dtype) @ x  # BLAS adds up the rows of a tall matrix up to 20 times faster
+    if lead == 1 and x.ndim == 2:
+        n, ones = len(x), _ONES.get(x.dtype.char)
+        if n == 1:
+            return x[0]
+        if ones is not None:  # BLAS adds up the rows of a tall matrix up to 20 times faster
+            return (ones[:n] if n <= len(ones) else np.ones(n, x.dtype)).dot(x)
     return np.add.reduce(x, 0 if lead == 1 else tuple(range(lead)))
+
+
+_ONES = {char: np.ones(4096, char) for char in "fd"}
 
 
 _sum_to: Fn = linear(
@@ -590,7 +603,11 @@ def repeat(x: ArrayLike, repeats: int | Sequence[int], axis: int | None = None) 
     if not isinstance(x, Tensor):
         x = np.asarray(constant(x))
     axis = normalize_axis(axis, x.ndim, "repeat")
-    index: Any = (slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),)
+    try:
+        chosen = np.repeat(np.arange(x.shape[axis]), repeats)
+    except (TypeError, ValueError) as error:
+        raise operation_error("repeat", (x, repeats), error) from None
+    index: Any = (slice(None),) * axis + (chosen,)
     return x[index]
 
 
