@@ -307,3 +307,40 @@ def test_numpy_asks_tensors_for_facts() -> None:
 def test_clip_by_the_names_of_the_standard() -> None:
     assert tg.clip(tg.tensor([-2.0, 3.0]), max=1.0).tolist() == [-2, 1]
     assert tg.tensor([-2.0, 3.0]).clip(min=0.0).tolist() == [0, 3]
+
+
+# -- errors that say what is wrong -------------------------------------------------------------------------------------
+
+
+def plain_tensor() -> tg.Tensor:
+    return tg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: tg.concat(x, x), r"concat: an axis must be an integer, not float32\(2, 3\)"),
+        (lambda x: x.sum(axis="rows"), "sum: an axis must be an integer, not str 'rows'"),
+        (lambda x: tg.cumsum(x, 1.0), "cumsum: an axis must be an integer, not float 1.0"),
+        (lambda x: x.transpose(0.0, 1), "transpose: an axis must be an integer"),
+        (lambda x: x.reshape(2.0, 3), r"tuple \(2.0, 3\) must be an integer, or a tuple of them"),
+        (lambda x: tg.repeat(x, [1, 2, 3], axis=0), r"repeat: cannot take \(float32\(2, 3\), list \[1, 2, 3\]\)"),
+        (lambda x: x + "a", "add: str 'a' is neither a tensor nor an array nor a number"),
+        (lambda x: None * x, "multiply: NoneType None is neither"),
+        (lambda x: tg.logsumexp({}), "is neither a tensor nor an array nor a number"),
+        (lambda x: tg.tensor([x[0, 0], x[0, 1]]), "join them with stack or concat"),
+        (
+            lambda x: tg.zeros(2, 3),
+            r"zeros: cannot take 3 as a dtype; give the shape as one tuple, as in zeros\(\(2, 3\)\)",
+        ),  # type: ignore[arg-type]
+        (lambda x: tg.func.jvp(lambda v: v, 1.0, 1.0), r"jvp: primals and tangents are tuples"),  # type: ignore[arg-type]
+        (lambda x: tg.func.jvp(lambda v: v, x, x), r"such as \(x,\), not float32\(2, 3\)"),  # type: ignore[arg-type]
+        (lambda x: tg.optim.SGD([x], lr="0.1"), "SGD: lr must be a number ≥ 0, not '0.1'"),  # type: ignore[arg-type]
+        (lambda x: tg.nn.ReLU().load_state_dict("net.npz"), "load_state_dict: takes names and their arrays"),  # type: ignore[arg-type]
+        (lambda x: tg.save(tg.nn.ReLU(), "net.npz"), "save: the path comes first"),  # type: ignore[arg-type]
+        (lambda x: tg.data.DataLoader(iter([1, 2])), "a list of the samples will do"),  # type: ignore[arg-type]
+    ],
+)
+def test_the_message_names_the_fault(call: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError, GraphError), match=message):
+        call(plain_tensor())

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from ._types import Array, ArrayLike, DTypeLike, Scalar, Shape
-from .errors import operation_error
+from .errors import DTypeError, operation_error
 from .tensor import Tensor, get_default_dtype, to_array
 
 
@@ -24,6 +24,16 @@ def _made(name: str, given: tuple[object, ...], make: Callable[[], Any], require
     return Tensor(array, requires_grad=requires_grad)
 
 
+def _filled(
+    name: str, make: Callable[[Any, Any], Any], shape: Shape, dtype: DTypeLike | None, requires_grad: bool
+) -> Tensor:
+    if isinstance(dtype, int):
+        raise DTypeError(
+            f"{name}: cannot take {dtype} as a dtype; give the shape as one tuple, as in {name}(({shape}, {dtype}))"
+        )
+    return _made(name, (shape,), lambda: make(shape, dtype or get_default_dtype()), requires_grad)
+
+
 def zeros(shape: Shape, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros of the given shape, in the default dtype unless told.
 
@@ -32,7 +42,7 @@ def zeros(shape: Shape, dtype: DTypeLike | None = None, requires_grad: bool = Fa
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    return _made("zeros", (shape,), lambda: np.zeros(shape, dtype or get_default_dtype()), requires_grad)
+    return _filled("zeros", np.zeros, shape, dtype, requires_grad)
 
 
 def ones(shape: Shape, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -42,7 +52,7 @@ def ones(shape: Shape, dtype: DTypeLike | None = None, requires_grad: bool = Fal
     >>> tg.ones(3, dtype="int64")
     tensor([1, 1, 1])
     """
-    return _made("ones", (shape,), lambda: np.ones(shape, dtype or get_default_dtype()), requires_grad)
+    return _filled("ones", np.ones, shape, dtype, requires_grad)
 
 
 def empty(shape: Shape, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -52,7 +62,7 @@ def empty(shape: Shape, dtype: DTypeLike | None = None, requires_grad: bool = Fa
     >>> tg.empty((2, 3)).shape
     (2, 3)
     """
-    return _made("empty", (shape,), lambda: np.empty(shape, dtype or get_default_dtype()), requires_grad)
+    return _filled("empty", np.empty, shape, dtype, requires_grad)
 
 
 def full(

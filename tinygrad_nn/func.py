@@ -100,6 +100,11 @@ def jvp(
     >>> tg.func.jvp(lambda x: x**3, (2.0,), (1.0,))
     (tensor(8.), tensor(12.))
     """
+    if not isinstance(primals, list | tuple) or not isinstance(tangents, list | tuple):
+        raise ArgumentError(
+            f"jvp: primals and tangents are tuples with one entry per argument, such as (x,), not {describe(primals)} "
+            f"and {describe(tangents)}"
+        )
     if len(primals) != len(tangents):
         raise ArgumentError(f"jvp: {len(primals)} primals but {len(tangents)} tangents")
     sources = [_fresh(p) for p in primals]

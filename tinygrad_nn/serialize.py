@@ -49,6 +49,8 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     import json
     from zipfile import ZipFile, ZipInfo
 
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"save: the path comes first, then what to save, not {type(path).__name__} as the path")
     members: dict[str, Array] = {}
     text = json.dumps({"format": FORMAT, "tree": _encode(tree, (), members)})
     # Members are stored as they are (weights hardly compress) and carry no date: equal trees give equal files.

@@ -528,6 +528,11 @@ def to_array(data: ArrayLike, dtype: DTypeLike | None) -> np.ndarray[Any, Any]:
     else:
         try:
             array = np.asarray(data)
+        except GraphError:
+            raise GraphError(
+                "tensor: a list with tensors that require gradients, which an array would lose; join them with stack "
+                "or concat, which keep their history"
+            ) from None
         except (TypeError, ValueError) as error:
             raise operation_error("tensor", (data,), error) from None
         if dtype is not None:
@@ -589,15 +594,15 @@ def _holds_tensor(data: Any) -> bool:
 PLAIN = (np.ndarray, float, int, bool, complex, np.generic)  # arguments that forwards take as they are
 
 
-def constant(value: Any) -> Any:
-    """An argument that is no Tensor, as the forwards take it: Python numbers and arrays as they are."""
+def constant(value: Any, name: str = "") -> Any:
+    """An argument (of the operation `name`) that is no Tensor, as forwards take it: numbers and arrays as they are."""
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, list | tuple | range):
         return to_array(value, None)
     if hasattr(value, "__array_ufunc__") or hasattr(value, "__array_namespace__"):
         return value  # another library's array
-    raise TypeError(f"{describe(value)} is neither a tensor nor an array nor a number")
+    raise TypeError(f"{name}{': ' if name else ''}{describe(value)} is neither a tensor nor an array nor a number")
 
 
 def apply(op: Op, *args: Any, **params: Any) -> Any:
@@ -617,7 +622,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
             if node is not None:
                 mask |= bit
         else:
-            data.append(a if isinstance(a, PLAIN) else constant(a))
+            data.append(a if isinstance(a, PLAIN) else constant(a, op.name))
             nodes.append(None)
         bit <<= 1
     try:

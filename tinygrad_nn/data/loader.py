@@ -40,6 +40,11 @@ class DataLoader:
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ArgumentError(f"DataLoader: batch_size must be a positive integer, not {batch_size!r}")
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise ArgumentError(
+                f"DataLoader: a data set has a length and samples by index, which a {type(dataset).__name__} has not; "
+                "a list of the samples will do"
+            )
         self.dataset = dataset
         self.batch_size = int(batch_size)
         self.shuffle = shuffle

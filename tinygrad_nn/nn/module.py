@@ -205,6 +205,11 @@ class Module:
         >>> bool((a.weight == b.weight).all())
         True
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"load_state_dict: takes names and their arrays, as state_dict gives them, not {describe(state_dict)}; "
+                "read a file with tinygrad_nn.load first"
+            )
         own = dict(self._state())
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]

@@ -143,9 +143,9 @@ def _binary(op: Op) -> Callable[..., Any]:
             if isinstance(b, Tensor):
                 y, node_b = b._data, b._node
             else:
-                y = b if isinstance(b, PLAIN) else constant(b)
+                y = b if isinstance(b, PLAIN) else constant(b, op.name)
         elif isinstance(b, Tensor):
-            x, y, node_b = constant(a), b._data, b._node
+            x, y, node_b = constant(a, op.name), b._data, b._node
         else:
             try:
                 return plain(constant(a), constant(b))

@@ -57,7 +57,7 @@ class SGD(Optimizer):
     def check_options(self, group: dict[str, Any]) -> None:
         """Rates must be numbers that are not negative; nesterov needs momentum and no dampening."""
         for key in ("lr", "momentum", "weight_decay"):
-            if not group[key] >= 0:
+            if not isinstance(group[key], int | float | np.number) or not group[key] >= 0:
                 raise ArgumentError(f"SGD: {key} must be a number ≥ 0, not {group[key]!r}")
         if group["nesterov"] and (not group["momentum"] > 0 or group["dampening"] != 0):
             raise ArgumentError(
