@@ -10,7 +10,7 @@ import numpy as np
 
 from .._types import Array
 from ..errors import ArgumentError, GradcheckError
-from .judge import Outcome, Point, bisect, judge, limits
+from .judge import Outcome, Point, bisect, judge, limits, weaken
 from .problem import Problem, gradient_map, problem_of, random_cotangents, spread
 from .verdict import GradcheckResult, InputReport, worst
 
@@ -131,12 +131,14 @@ def _balanced(point: Point, d: Array, rng: np.random.Generator) -> tuple[Any, Ar
     return line, g
 
 
-def _trial(point: Point, where: Any, balanced: bool, rng: np.random.Generator) -> tuple[Outcome, Array, Array, Array]:
+def _trial(
+    point: Point, where: Any, balanced: bool, rng: np.random.Generator, smooth: bool = False
+) -> tuple[Outcome, Array, Array, Array]:
     """One random direction over the elements `where`: the outcome, the cotangent, the gradient and the direction."""
     d = point.direction(rng, where, relative=balanced)
     line, g = _balanced(point, d, rng) if balanced else (point.line(d), _cotangent(point, rng))
     gradient = point.pull(g)
-    return judge(point, line, d, g, gradient, rng), g, gradient, d
+    return judge(point, line, d, g, gradient, rng, smooth), g, gradient, d
 
 
 def _joint(point: Point, rng: np.random.Generator) -> list[float] | None:
@@ -160,15 +162,21 @@ def _alone(point: Point, k: int, report: InputReport, rng: np.random.Generator) 
     where[point.problem.slices[k]] = True
     resolution = math.inf
     unclear: Outcome | None = None
+    smooth = False
     for i in range(TRIALS):
-        outcome, g, gradient, _ = _trial(point, where, i > 0, rng)
+        outcome, g, gradient, _ = _trial(point, where, i > 0, rng, smooth)
         if outcome.kink:
-            _at_kink(point, k, report, where, rng)
-            return
+            kinked = _kinked(point, where)
+            if kinked.any():
+                _at_kink(point, k, report, where, kinked, rng)
+                return
+            smooth = True
+            outcome, g, gradient, _ = _trial(point, where, i > 0, rng, smooth)
         if outcome.verdict == "fail":
             if _located(point, k, report, where, g, gradient, outcome, rng):
                 return
             outcome.verdict, outcome.error = "pass", abs(outcome.analytic - outcome.numeric)
+            weaken(outcome)
         if outcome.verdict == "pass":
             resolution = min(resolution, outcome.resolution)
             report.reason = outcome.reason
@@ -188,16 +196,17 @@ def _located(
     gradient: Array,
     outcome: Outcome,
     rng: np.random.Generator,
+    smooth: bool = True,
 ) -> bool:
     """Find the elements at fault and write them into the report; False if the failure does not show again."""
 
     def part(mask: Array) -> Outcome:
         d = point.direction(rng, mask) if mask.sum() > 1 else np.where(mask, point.scale, 0.0)
-        return judge(point, point.line(d), d, g, gradient, rng)
+        return judge(point, point.line(d), d, g, gradient, rng, smooth)
 
     found = bisect(where, part)
     if not found:
-        again = _trial(point, where, False, rng)[0]
+        again = _trial(point, where, False, rng, smooth)[0]
         if again.verdict == "fail":
             _write(report, "fail", outcome)
             return True
@@ -209,14 +218,15 @@ def _located(
     return True
 
 
-def _at_kink(point: Point, k: int, report: InputReport, where: Array, rng: np.random.Generator) -> None:
-    """Judge an input some of whose elements sit at a kink: the others as usual, these between one-sided slopes."""
-    kinked = _kinked(point, where, rng)
+def _at_kink(
+    point: Point, k: int, report: InputReport, where: Array, kinked: Array, rng: np.random.Generator
+) -> None:
+    """Judge an input whose elements `kinked` sit at a kink: the others as usual, these between one-sided slopes."""
     shown: Outcome | None = None
     smooth = where & ~kinked
     if smooth.any():
         for _ in range(TRIALS):
-            outcome, g, gradient, _ = _trial(point, smooth, False, rng)
+            outcome, g, gradient, _ = _trial(point, smooth, False, rng, True)
             if outcome.verdict == "fail" and _located(point, k, report, smooth, g, gradient, outcome, rng):
                 return
             if outcome.verdict == "inconclusive":
@@ -263,6 +273,12 @@ def _within(
     point: Point, line: Any, d: Array, g: Array, gradient: Array, outcome: Outcome, rng: np.random.Generator
 ) -> Outcome:
     """A second opinion at a kink: is the gradient among what the smooth pieces around it allow?"""
+    if (sum_ := _apart(point, d, g)) is not None:
+        least, most, slack = sum_
+        if least - slack <= outcome.analytic <= most + slack:
+            reason = "the slopes on the two sides differ"
+            sides = outcome.one_sided or (least, most)
+            return Outcome("valid at kink", outcome.analytic, outcome.numeric, slack, most - least, reason, sides, True)
     low, high, error = limits(point, line, d, rng)
     least = float(np.sum(np.minimum(g * low, g * high)))
     most = float(np.sum(np.maximum(g * low, g * high)))
@@ -274,7 +290,27 @@ def _within(
     return outcome
 
 
-def _kinked(point: Point, where: Array, rng: np.random.Generator) -> Array:
+def _apart(point: Point, d: Array, g: Array) -> tuple[float, float, float] | None:
+    """What the slopes by each element alone add up to at least and at most, if the function is a sum of such parts."""
+    places = np.flatnonzero(d)
+    if places.size > 64:
+        return None
+    h = 2.0**-24
+
+    def sides(v: Array) -> tuple[float, float]:
+        up = float(g @ (point._at(point.x + h * v) - point.mid)) / h
+        down = float(g @ (point.mid - point._at(point.x - h * v))) / h
+        return up, down
+
+    alone = np.array([sides(np.where(np.arange(d.size) == i, d, 0.0)) for i in places])
+    together = np.array(sides(d))
+    slack = 1e-5 * float(np.abs(alone).sum()) + 64 * point.eps * float(np.linalg.norm(g * point.mid)) / h
+    if not np.abs(alone.sum(axis=0) - together).max() <= slack:
+        return None
+    return float(alone.min(axis=1).sum()), float(alone.max(axis=1).sum()), slack * point.tolerance
+
+
+def _kinked(point: Point, where: Array) -> Array:
     """Which elements of an input sit at a kink, as far as moving each alone shows."""
     places = np.flatnonzero(where)
     kinked = np.zeros_like(where)
@@ -289,7 +325,7 @@ def _kinked(point: Point, where: Array, rng: np.random.Generator) -> Array:
             noise = 16 * point.eps * np.abs(point.mid)
             bends.append(bool(np.any((gap > 1e-3 * size + noise) & np.isfinite(gap))))
         kinked[index] = all(bends)
-    return kinked if kinked.any() else where.copy()
+    return kinked
 
 
 def _write(report: InputReport, verdict: Any, outcome: Outcome, unit: float = 1.0) -> None:

@@ -22,6 +22,7 @@ RATIO = 4.0
 SMALLEST = 2.0**-43  # of the scale of the inputs
 FEW = 6  # of the smallest steps show the rounding
 FEWEST = 3  # steps that must agree: a factor 16 of scale
+SINGULAR = 0.25  # slopes that grow faster than h to the minus this have no limit
 SURE = 4.0  # standard deviations of the rounding error that count as possible
 
 
@@ -78,7 +79,7 @@ class Slopes:
     right: Estimate
     left: Estimate
     noise: float  # standard deviation of the rounding error of the projected value
-    steepness: float  # the largest slope of a chord over all steps: what the function visibly does
+    steepness: float  # the largest slope of a chord at larger steps: what the function visibly does
     growth: float  # how the one-sided slopes grow as h falls: h^-growth; 0 for a proper slope
 
     @property
@@ -99,17 +100,17 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     floor = 2 * math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding)
     noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
     central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
-    end = central.at + 1 + FEWEST
-    if end <= FEW + 2 or not np.any(both[:end]):  # too early an end: staircase, rather than slope?
+    growth = _growth(h, up, down, noise)
+    if growth <= SINGULAR and (central.at < FEWEST or not np.any(both[: central.at + 2])):  # too early an end: staircase, rather than slope?
         coarse = _staircase(h, up, down, both)
         if coarse > noise:
             noise = coarse
             central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
     right = _climb(h, up / h, noise * math.sqrt(2), RATIO, RATIO)
     left = _climb(h, down / h, noise * math.sqrt(2), RATIO, RATIO)
-    chords = np.abs(np.concatenate([up / h, down / h]))
+    chords = np.abs(np.concatenate([(up / h)[central.at :], (down / h)[central.at :]]))
     steepness = float(np.max(chords[np.isfinite(chords)], initial=0.0))
-    return Slopes(central, right, left, noise, steepness, _growth(h, up, down, noise))
+    return Slopes(central, right, left, noise, steepness, growth)
 
 
 def _noise(h: Array, up: Array, down: Array, both: Array) -> float:
