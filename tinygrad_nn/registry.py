@@ -69,10 +69,10 @@ class Op:
     variadic: bool = False  # joint, of any number of arguments: the rules are given none of them
     reference: Callable[..., Any] | None = None  # the same function composed of other operations
     call: Callable[..., Any] = field(init=False)  # the public function
-    _keeps: dict[tuple[int, int], tuple[bool, tuple[bool, ...]]] = field(init=False, default_factory=dict)
+    _keeps: dict[tuple[int, int], tuple[bool, tuple[int, ...]]] = field(init=False, default_factory=dict)
 
-    def keeps(self, mask: int, count: int) -> tuple[bool, tuple[bool, ...]]:
-        """Whether the output, and which of `count` arguments, must be kept if the arguments in `mask` are tracked."""
+    def keeps(self, mask: int, count: int) -> tuple[bool, tuple[int, ...]]:
+        """Whether the output must be kept, and which of `count` arguments need not, if those in `mask` are tracked."""
         known = self._keeps.get((mask, count))
         if known is None:
             output, arguments = False, [False] * count
@@ -82,7 +82,7 @@ class Op:
                     for names in self._wanted_by(i, count):
                         output |= names[0]
                         arguments = [a or b for a, b in zip(arguments, names[1:], strict=True)]
-            known = self._keeps[mask, count] = output, tuple(arguments)
+            known = self._keeps[mask, count] = output, tuple(i for i, read in enumerate(arguments) if not read)
         return known
 
     def _wanted_by(self, i: int, count: int) -> list[list[bool]]:

@@ -635,9 +635,10 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
         return y
     if not mask or not op.vjps or not is_grad_enabled():
         return wrap(y, None)
-    keep_y, keeps = op.keeps(mask, len(data))
-    kept = [d if k else n or Spec(np.shape(d), np.result_type(d)) for d, n, k in zip(data, nodes, keeps, strict=True)]
-    return wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *kept), params, y.shape, y.dtype))
+    keep_y, unread = op.keeps(mask, len(data))
+    for i in unread:
+        data[i] = nodes[i] or Spec(np.shape(data[i]), np.result_type(data[i]))
+    return wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
 
 
 def refused(op: Op, args: tuple[Any, ...], cause: Exception) -> Exception:
@@ -750,7 +751,7 @@ def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
     if isinstance(g, Tensor):
         leaf.grad = g if old is None else old + g
     elif old is None:
-        leaf.grad = wrap(g if owned else np.copy(g, order="K"), None)
+        leaf.grad = wrap(g if owned else g.copy("K"), None)
     elif old._node is not None:
         leaf.grad = old + g
     else:

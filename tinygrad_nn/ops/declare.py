@@ -106,7 +106,8 @@ def _zeros_for(arg: Any) -> Any:
 
 def _unary(op: Op) -> Callable[..., Any]:
     forward = op.forward
-    keep_y, (keep_x,) = op.keeps(1, 1)
+    keep_y, unread = op.keeps(1, 1)
+    keep_x = not unread
 
     def call(x: Any) -> Any:
         if not isinstance(x, Tensor):
@@ -133,8 +134,11 @@ def _unary(op: Op) -> Callable[..., Any]:
 
 def _binary(op: Op) -> Callable[..., Any]:
     forward, plain = op.forward, op.twin or op.forward
-    keeps = [op.keeps(mask, 2) for mask in range(4)]  # which arguments want a gradient: first 1, second 2
-    nothing = (None, None, None) if not keeps[3][0] and not any(keeps[3][1]) else None
+    keeps = []  # of (result, first, second), if a gradient is wanted by the first (1), the second (2), both (3)
+    for mask in range(4):
+        keep_z, unread = op.keeps(mask, 2)
+        keeps.append((keep_z, 0 not in unread, 1 not in unread))
+    nothing = None if any(keeps[3]) else (None, None, None)
 
     def call(a: Any, b: Any) -> Any:
         node_a = node_b = None
@@ -162,7 +166,7 @@ def _binary(op: Op) -> Callable[..., Any]:
             return out
         saved = nothing
         if saved is None:
-            keep_z, (keep_x, keep_y) = keeps[1 if node_b is None else 2 if node_a is None else 3]
+            keep_z, keep_x, keep_y = keeps[1 if node_b is None else 2 if node_a is None else 3]
             saved = (z if keep_z else None, x if keep_x else None, y if keep_y else None)
         out._node = node = _new(Node)
         node.order = next_order()
