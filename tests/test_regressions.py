@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -344,3 +346,30 @@ def plain_tensor() -> tg.Tensor:
 def test_the_message_names_the_fault(call: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError, GraphError), match=message):
         call(plain_tensor())
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_that_is_dropped_is_freed_at_once() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        net = tg.nn.Sequential(tg.nn.Linear(2, 3), tg.nn.ReLU(), tg.nn.Linear(3, 1))
+        optimizer = tg.optim.SGD(net.parameters(), lr=0.1)
+        net(tg.ones((4, 2))).sum().backward()
+        optimizer.step()
+        net.eval().load_state_dict(net.state_dict())
+        seen = weakref.ref(net)
+        del net, optimizer
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_adding_to_the_array_of_a_tensor_is_noticed() -> None:
+    x = leaf(1, 2)
+    y = (x * x).sum()
+    x.data += 1
+    with pytest.raises(GraphError, match=r"x\.data op= value"):
+        y.backward()

@@ -91,6 +91,8 @@ class Tensor:
         if isinstance(self._node, Leaf):
             _require_floating(array.dtype)
             self._node.shape, self._node.dtype = array.shape, array.dtype
+        if array is self._data:  # as `x.data += 1` assigns it
+            graph.writes.note(array, f"x.data op= value {_user_line()}")
         self._data = array
 
     @property

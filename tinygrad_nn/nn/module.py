@@ -332,19 +332,22 @@ def _holders(
 
     Without `recurse`, what other modules hold is left out. A module that is (in) its own part is not entered again.
     """
-    met = {id(root)}
+    return _walk(prefix, root, (id(root),), root, {id(root)} if remove_duplicate else None, recurse)
 
-    def walk(path: str, holder: Any, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-        yield path, holder
-        if isinstance(holder, Module) and holder is not root and not recurse:
-            return
-        for name, value in _entries(holder):
-            key = id(value)
-            if isinstance(value, Module | list | tuple | dict) and key not in (met if remove_duplicate else above):
+
+# Not a closure inside `_holders`: one that calls itself is a cycle, which would keep the network in memory.
+def _walk(
+    path: str, holder: Any, above: tuple[int, ...], root: Module, met: set[int] | None, recurse: bool
+) -> Iterator[tuple[str, Any]]:
+    yield path, holder
+    if isinstance(holder, Module) and holder is not root and not recurse:
+        return
+    for name, value in _entries(holder):
+        key = id(value)
+        if isinstance(value, Module | list | tuple | dict) and key not in (above if met is None else met):
+            if met is not None:
                 met.add(key)
-                yield from walk(_join(path, name), value, (*above, key))
-
-    return walk(prefix, root, (id(root),))
+            yield from _walk(_join(path, name), value, (*above, key), root, met, recurse)
 
 
 def _children(module: Module, remove_duplicate: bool) -> Iterator[tuple[str, Module]]:
