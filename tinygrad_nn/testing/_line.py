@@ -75,7 +75,7 @@ class Line:
 
     def complex_step(self, h: float) -> float:
         """Im φ(ih) / h."""
-        moved = [p + 1j * (h * d) for p, d in zip(self._moved(), self.direction, strict=True)]
+        moved = [np.asarray(p + 1j * (h * d)) for p, d in zip(self._moved(), self.direction, strict=True)]
         with np.errstate(all="ignore"):
             return float(np.sum(self.cotangent * np.imag(self.at(moved))) / h)
 

@@ -28,8 +28,8 @@ class TaylorResult:
 
     `steps` fall; `remainders[k]` has the remainder of order k at each, and `noise` the rounding noise, below which a
     remainder means nothing. `slopes[k]` is the slope of order k in the log-log picture, where k + 1 is right; infinite
-    where the remainder is nothing but noise, as that of order 1 of a linear function. `resolution` is the relative error
-    of the gradient, along the direction, that would have been seen.
+    where the remainder is nothing but noise, as that of order 1 of a linear function. `resolution` is the relative
+    error of the gradient, along the direction, that would have been seen.
     """
 
     verdict: Verdict
@@ -58,7 +58,7 @@ class TaylorResult:
         figure, panel = new_figure("TaylorResult.plot", 7.2, 5.0)
         names = ["|f(x+h·d) − f(x)|", "… − h·g·d", "… − h²/2·dᵀH d"]
         for k, (values, slope, used) in enumerate(zip(self.remainders, self.slopes, self.used, strict=True)):
-            shown = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+            shown = np.where(values > 0, values, np.nan)
             note = "exact" if math.isinf(slope) else "no slope" if math.isnan(slope) else f"slope {slope:.2f}"
             panel.plot(self.steps, shown, "o-", ms=3, lw=1, color=f"C{k}", label=f"order {k}: {names[k]}   {note}")
             if len(self.steps[used]):  # the slope it should have, drawn through the place where it was measured
@@ -66,11 +66,13 @@ class TaylorResult:
                 near = self.steps[max(used.start - 4, 0) : used.stop + 4]
                 ideal = shown[middle] * (near / self.steps[middle]) ** (k + 1)
                 panel.plot(near, ideal, "--", color=f"C{k}", lw=5, alpha=0.25)
-        panel.fill_between(self.steps, self.noise, color="0.5", alpha=0.2, lw=0, label="rounding noise")
+        panel.plot([], [], "--", color="0.5", lw=5, alpha=0.25, label="slope that is right")
+        floor = np.maximum(self.noise, 1e-300)
+        panel.fill_between(self.steps, floor, color="0.5", alpha=0.2, lw=0, label="rounding noise")
         panel.set_xscale("log")
         panel.set_yscale("log")
-        seen = np.concatenate([r[np.isfinite(r)] for r in self.remainders])
-        panel.set_ylim(float(self.noise[np.isfinite(self.noise)].min()) / 30, 10 * float(max(seen.max(), 1e-300)))
+        top = max(float(np.nanmax(r, initial=0.0)) for r in self.remainders)
+        panel.set_ylim(float(floor.min()) / 30, 10 * max(top, 1e-290))
         panel.invert_xaxis()
         panel.set(xlabel="step h", ylabel="remainder", title=f"Taylor test: {self.verdict}")
         panel.legend(frameon=False, fontsize=8, loc="upper right")
@@ -172,9 +174,7 @@ def _slope(h: Array, remainder: Array, used: slice, noise: Array, k: int) -> flo
         return math.inf if np.sum(finite) >= 3 and np.all(remainder[finite] <= CLEAR * noise[finite]) else math.nan
     last, below = used.stop - 1, used.stop
     if k and below < len(h) and remainder[last] * (h[below] / h[last]) ** (k + 2) > CLEAR * noise[below]:
-        return (
-            math.inf
-        )  # gone at once: the steps have come closer than a kink nearby, and behind it nothing is left over
+        return math.inf  # gone at once: the steps have come closer than a kink nearby, and nothing is left over
     return float(np.polyfit(np.log(h[used]), np.log(remainder[used]), 1)[0])
 
 
@@ -206,21 +206,21 @@ def _judge(
             return "inconclusive", f"f(x+h·d) − f(x) falls as h^{slope:.2f}: the function has no finite slope here."
         if not k - 0.2 < slope < k + 0.2:
             return "inconclusive", (
-                f"The remainder of order {k} falls as h^{slope:.2f}: the function is not smooth enough here, or the error "
-                f"of the {NAMES[k]} is at the limit of what can be seen."
+                f"The remainder of order {k} falls as h^{slope:.2f}: the function is not smooth enough here, or the "
+                f"error of the {NAMES[k]} is at the limit of what can be seen."
             )
-        end = used[k].stop - 1
-        unit = h[end] ** k / math.factorial(k)
-        left, right = (float(signed[k, side, end] * sign**k / unit) for side, sign in ((1, -1.0), (0, 1.0)))
+        at = (used[k].start + used[k].stop) // 2  # clear of the noise, and small
+        unit = h[at] ** k / math.factorial(k)
+        left, right = (float(signed[k, side, at] * sign**k / unit) for side, sign in ((1, -1.0), (0, 1.0)))
         sides = f"from the left {along[k] + left:.6g}, from the right {along[k] + right:.6g}, given {along[k]:.6g}"
-        if abs(left - right) > 0.2 * max(abs(left), abs(right)):  # a wrong derivative errs alike on both sides
-            unsure = CLEAR * noise[end] / unit
+        if abs(left - right) > 0.5 * max(abs(left), abs(right)):  # a wrong derivative errs alike on both sides
+            unsure = 4 * noise[at] / unit
             if min(left, right) <= unsure and max(left, right) >= -unsure:
                 return "valid at kink", f"The {NAMES[k]} lies between those of the two sides: {sides}."
             return "fail", f"A kink, and the {NAMES[k]} is not between those of the two sides: {sides}."
         return "fail", (
-            f"The {NAMES[k]} is wrong: the remainder of order {k} falls only as h^{slope:.2f}. Along the direction it is "
-            f"{along[k]:.9g} and should be {along[k] + right:.9g}."
+            f"The {NAMES[k]} is wrong: the remainder of order {k} falls only as h^{slope:.2f}. Along the direction it "
+            f"is {along[k]:.9g} and should be {along[k] + right:.9g}."
         )
     if not resolution < POWER:
         return (
