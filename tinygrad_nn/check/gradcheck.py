@@ -11,7 +11,9 @@ import numpy as np
 from .._types import Array
 from ..errors import ArgumentError, GradcheckError
 from .judge import Outcome, Point, bisect, judge, limits, weaken
+from .precision import precision
 from .problem import Problem, gradient_map, problem_of, random_cotangents, spread
+from .structure import adjoint, algebra, structure
 from .verdict import GradcheckResult, InputReport, worst
 
 TRIALS = 2
@@ -83,14 +85,42 @@ def _second(problem: Problem, tolerance: float, seed: int) -> GradcheckResult:
 def check(problem: Problem, tolerance: float, seed: int) -> GradcheckResult:
     """All tiers of first order on a problem."""
     rng = np.random.default_rng(seed)
-    reports = [
-        InputReport(name, a.shape, str(a.dtype)) for name, a in zip(problem.names, problem.arrays, strict=True)
+    reports = [InputReport(name, a.shape, str(a.dtype)) for name, a in zip(problem.names, problem.arrays, strict=True)]
+    recording = problem.record()
+    low = any(a.dtype != np.float64 for a in problem.arrays)
+    double = problem.with_dtype(np.float64) if low else problem
+    point = Point(double, double.record() if low else recording, tolerance)
+    result = GradcheckResult("pass", math.inf, reports)
+    wrong = False
+    tiers = [
+        ("structure", structure, problem, recording),
+        ("algebra", algebra, double, point.recording),
+        ("adjoint", adjoint, double, point.recording),
     ]
-    double = problem if all(a.dtype == np.float64 for a in problem.arrays) else problem.with_dtype(np.float64)
-    point = Point(double, double.record(), tolerance)
-    numeric(point, reports, rng)
-    resolution = max((r.resolution for r in reports), default=math.inf)
-    return GradcheckResult(worst([r.verdict for r in reports]), resolution, reports, tiers=["numeric"])
+    for name, tier, checked, run in tiers:
+        if name == "adjoint" and not run.has_jvp:
+            continue
+        result.tiers.append(name)
+        try:
+            findings = list(tier(checked, run, rng))
+        except Exception as error:  # the walk runs rules of the user's
+            findings = [(None, f"{name} check: the walk raised {type(error).__name__}: {error}")]
+        for k, what in findings:
+            wrong = True
+            for report in reports if k is None else [reports[k]]:
+                if report.verdict == "pass":
+                    report.verdict, report.reason = "fail", what
+        if wrong:
+            break
+    if not wrong:
+        numeric(point, reports, rng)
+        result.tiers.append("numeric with complex step" if point.analytic else "numeric")
+        if low and point.finite.all():
+            precision(problem, recording, double, point.recording, reports, tolerance, rng)
+            result.tiers.append("precision")
+    result.verdict = worst([r.verdict for r in reports])
+    result.resolution = max((r.resolution for r in reports), default=math.inf)
+    return result
 
 
 def numeric(point: Point, reports: list[InputReport], rng: np.random.Generator) -> None:
@@ -322,9 +352,9 @@ def _kinked(point: Point, where: Array) -> Array:
         for h in (2.0**-24, 2.0**-28):
             up, down = point._at(point.x + h * d) - point.mid, point.mid - point._at(point.x - h * d)
             gap, size = np.abs(up - down), np.maximum(np.abs(up), np.abs(down))
-            noise = 16 * point.eps * np.abs(point.mid)
-            bends.append(bool(np.any((gap > 1e-3 * size + noise) & np.isfinite(gap))))
-        kinked[index] = all(bends)
+            bends.append(np.where(gap > 16 * point.eps * np.abs(point.mid), gap / size, 0.0))
+        far, near = bends
+        kinked[index] = np.any((far > 1e-3) & (near > 0.5 * far) & np.isfinite(far))  # curvature fades as h falls
     return kinked
 
 

@@ -100,8 +100,8 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     floor = 2 * math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding)
     noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
     central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
-    growth = _growth(h, up, down, noise)
-    if growth <= SINGULAR and (central.at < FEWEST or not np.any(both[: central.at + 2])):  # too early an end: staircase, rather than slope?
+    flat = not np.any(both[: central.at + 2])
+    if flat or (central.at < FEWEST and _growth(h, up, down, noise) <= SINGULAR):  # too early an end: staircase, rather than slope?
         coarse = _staircase(h, up, down, both)
         if coarse > noise:
             noise = coarse
@@ -110,7 +110,7 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     left = _climb(h, down / h, noise * math.sqrt(2), RATIO, RATIO)
     chords = np.abs(np.concatenate([(up / h)[central.at :], (down / h)[central.at :]]))
     steepness = float(np.max(chords[np.isfinite(chords)], initial=0.0))
-    return Slopes(central, right, left, noise, steepness, growth)
+    return Slopes(central, right, left, noise, steepness, _growth(h, up, down, noise))
 
 
 def _noise(h: Array, up: Array, down: Array, both: Array) -> float:
