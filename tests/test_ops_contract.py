@@ -102,6 +102,7 @@ VALUES: dict[str, Callable[..., Any]] = {
     "std": lambda x, *, axis, keepdims, correction: np.std(x, axis, ddof=correction, keepdims=keepdims),
     "einsum": lambda *xs, inputs, output: np.einsum(f"{','.join(inputs)}->{output}", *xs),
     "linear": lambda x, w, b=0.0: np.einsum("...i,oi->...o", x, w) + b,
+    "matvec": lambda a, v: np.einsum("...i,i->...", a, v),
     "softmax": lambda x, *, axis: softmax_value(x, axis),
     "log_softmax": lambda x, *, axis: np.log(softmax_value(x, axis)),
     "logsumexp": lambda x, *, axis, keepdims: np.log(np.sum(np.exp(x), axis, keepdims=keepdims)),

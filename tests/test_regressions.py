@@ -373,3 +373,41 @@ def test_adding_to_the_array_of_a_tensor_is_noticed() -> None:
     x.data += 1
     with pytest.raises(GraphError, match=r"x\.data op= value"):
         y.backward()
+
+
+# -- faster paths that must stay right ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [[3, 0, -2], [3, 0, -1], [1, 1, 1], [[0, 1], [2, 3]]])
+def test_gradient_of_few_long_rows(rows: Any) -> None:
+    x = tg.tensor(np.arange(240.0).reshape(4, 60), requires_grad=True)
+    (x[rows] ** 2).sum().backward()
+    counts = np.bincount(np.asarray(rows).reshape(-1) % 4, minlength=4)
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, 2 * x.data * counts[:, None])
+
+
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2))])
+def test_products_with_vectors_agree_with_einsum(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    subscripts = "...i,i->..." if len(shapes[1]) == 1 else "i,...ij->...j"
+    grads = []
+    for product in (tg.matmul, lambda a, b: tg.einsum(subscripts, a, b)):
+        rng = np.random.default_rng(0)
+        a, b = (tg.tensor(rng.normal(size=s), requires_grad=True) for s in shapes)
+        first = tg.autograd.grad((product(a, b) ** 2).sum(), (a, b), create_graph=True)
+        second = tg.autograd.grad(sum((g**2).sum() for g in first if g is not None), (a, b))  # type: ignore[arg-type]
+        grads.append([g.data for g in (*first, *second) if g is not None])
+    for found, expected in zip(*grads, strict=True):
+        np.testing.assert_allclose(found, expected)
+
+
+# -- recorded walks over constants -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("product", [lambda x, w: x @ w.mT, lambda x, w: tg.linear(x, w, tg.zeros(2))])
+def test_second_derivative_of_a_product_with_a_constant_array(product: Any) -> None:
+    x, w = np.array([[1.0, 2.0, 3.0]]), tg.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]], "float64", requires_grad=True)
+    (g,) = tg.autograd.grad((product(x, w) ** 2).sum(), w, create_graph=True)
+    (second,) = tg.autograd.grad((g**2).sum(), w)  # g = 2 (w x) xᵀ, so this is 8 |x|² (w x) xᵀ
+    assert second is not None
+    np.testing.assert_allclose(second.data, 8 * 14 * np.outer([7, 5], x))

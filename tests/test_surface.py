@@ -27,6 +27,7 @@ INTERNAL = {
     "conv2d_weight": "conv2d",
     "embedding_moving": "embedding",
     "embedding_weight": "embedding",
+    "matvec": "matmul",
     "max_pool2d_input": "max_pool2d",
     "max_pool2d_position": "max_pool2d",
     "max_pool2d_read": "max_pool2d",

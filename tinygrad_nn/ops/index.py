@@ -21,12 +21,18 @@ def repeats(index: Any) -> bool:
     return any(isinstance(p, np.ndarray) and p.dtype.kind != "b" and p.ndim for p in parts)
 
 
+def _all_different(rows: Any, count: int) -> bool:
+    return len(np.unique(rows % count)) == rows.size
+
+
 def add_at(total: Any, index: Any, values: Any) -> None:
     """`total[index] += values` in place, where an element named twice is added to twice."""
     if not repeats(index):
         total[index] += values
     elif total.ndim == 1 or not total.flags.c_contiguous:
         np.add.at(total, index, values)
+    elif isinstance(index, np.ndarray) and index.size * 8 < total.size and _all_different(index, len(total)):
+        total[index] += values
     else:
         # NumPy's `add.at` is much faster on flat arrays, so let NumPy itself say which elements the index names
         flat = np.arange(total.size).reshape(total.shape)[index]

@@ -17,7 +17,7 @@ from ..tensor import Tensor, constant
 from .declare import general, linear as declare_linear
 from .elementwise import multiply
 from .reduce import sum
-from .shape import as_shape, expand_dims, matrix_transpose, normalize_axis, reshape, shape_of, squeeze, transpose
+from .shape import as_shape, expand_dims, matrix_transpose, normalize_axis, reshape, shape_of, transpose
 
 # -- matrix products ---------------------------------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ def _rows(x: Any) -> Any:
 
 def _product(a: Any, b: Any) -> Any:
     """`a @ b`; for two matrices `dot` is the same, and starts 0.7 µs sooner."""
-    return a.dot(b) if type(a) is np.ndarray and a.ndim == 2 == b.ndim else a @ b
+    return a.dot(b) if type(a) is np.ndarray is type(b) and a.ndim == 2 == b.ndim else a @ b
 
 
 def _times(a: Any, b: Any) -> Any:
@@ -59,6 +59,19 @@ _matmul: Fn = declare_linear(
 )
 
 
+def _matvec_second(g: Any, _y: Any, a: Any, _v: Any) -> Any:
+    return g * a if a.ndim == 1 else _matvec(_rows(a).mT, reshape(g, (-1,)))
+
+
+_matvec: Fn = declare_linear(
+    "matvec",
+    np.matmul,
+    [lambda g, _y, _a, v: expand_dims(g, -1) * v, _matvec_second],
+    cases=(case((3,), (3,)), case((2, 3), (3,)), case((5, 2, 3), (3,)), case((2, 0), (0,)), case((0, 3), (3,))),
+    formula="A v",
+)
+
+
 def matmul(a: ArrayLike, b: ArrayLike) -> Any:
     """The matrix product `a @ b`. Leading axes broadcast; a 1-d argument is a row (first) or a column (second).
 
@@ -81,12 +94,7 @@ def _matmul_vectors(a: Any, b: Any, shape_a: tuple[int, ...], shape_b: tuple[int
         raise ShapeError(f"matmul: {describe(a)} and {describe(b)}: a number has no rows; use * to scale")
     if shape_a[-1] != shape_b[0 if len(shape_b) == 1 else -2]:
         raise _misaligned(shape_a, shape_b)
-    product = _matmul(
-        expand_dims(a, 0) if len(shape_a) == 1 else a,
-        expand_dims(b, 1) if len(shape_b) == 1 else b,
-    )
-    gone = (-2,) * (len(shape_a) == 1) + (-1,) * (len(shape_b) == 1)
-    return squeeze(product, gone)
+    return _matvec(a, b) if len(shape_b) == 1 else _matvec(matrix_transpose(b), a)
 
 
 def _misaligned(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> ShapeError:
