@@ -22,7 +22,7 @@ def repeats(index: Any) -> bool:
 
 
 def _all_different(rows: Any, count: int) -> bool:
-    return len(np.unique(rows % count)) == rows.size
+    return bool(len(np.unique(rows % count)) == rows.size)
 
 
 def add_at(total: Any, index: Any, values: Any) -> None:
