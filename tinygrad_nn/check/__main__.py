@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
         help="where inputs are drawn, evenly (default: -2,2; write --range=-2,2)",
     )
     arguments.add_argument("--order", type=int, choices=(1, 2), default=1, help="2 checks second derivatives as well")
-    arguments.add_argument("--tolerance", type=float, default=1.0, help="multiplies the derived tolerances (default: 1)")
+    arguments.add_argument(
+        "--tolerance", type=float, default=1.0, help="multiplies the derived tolerances (default: 1)"
+    )
     arguments.add_argument("--seed", type=int, default=0, help="of the inputs and the directions (default: 0)")
     return arguments
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._types import Array
 from ..errors import ArgumentError, GradcheckError
+from .blame import blame
 from .judge import Outcome, Point, bisect, judge, limits, weaken
 from .precision import precision
-from .problem import Problem, gradient_map, problem_of, random_cotangents, spread
-from .structure import adjoint, algebra, structure
+from .problem import Problem, Recording, gradient_map, problem_of, random_cotangents, spread
+from .structure import Finding, adjoint, algebra, structure, symmetry
 from .verdict import GradcheckResult, InputReport, worst
 
+Tier = Callable[[Problem, Recording, np.random.Generator], Iterator[Finding]]
 TRIALS = 2
 KINK_TRIALS = 12
 JOINT = 1e-3  # an input whose share of a joint direction is resolved no better than this is checked alone
@@ -52,7 +54,9 @@ def gradcheck(
         raise ArgumentError(f"gradcheck: order {order}; 1 and 2 can be checked")
     problem = problem_of(fn, inputs)
     result = check(problem, tolerance, seed)
-    if order == 2 and result:
+    if result.verdict == "fail":
+        result.blame = blame(_double(problem), lambda node: check(node, tolerance, seed))
+    elif order == 2 and result:
         result = _second(problem, tolerance, seed)
     if raise_exception and result.verdict == "fail":
         raise GradcheckError(result)
@@ -75,15 +79,26 @@ def gradgradcheck(
 
 
 def _second(problem: Problem, tolerance: float, seed: int) -> GradcheckResult:
-    cotangents = random_cotangents(problem.record().values, np.random.default_rng(seed + 1))
-    result = check(gradient_map(problem, cotangents), tolerance, seed)
+    """The tiers on the gradient as a function of the inputs and of the incoming gradient, and the Hessian's symmetry."""
+
+    def second_order(of: Problem) -> GradcheckResult:
+        cotangents = random_cotangents(of.record().values, np.random.default_rng(seed + 1))
+        return check(gradient_map(of, cotangents), tolerance, seed, [("symmetry of the Hessian", symmetry)])
+
+    result = second_order(problem)
     result.order = 2
+    if result.verdict == "fail":
+        result.blame = blame(_double(problem), second_order)
     return result
 
 
+def _double(problem: Problem) -> Problem:
+    return problem.with_dtype(np.float64)
+
+
 @np.errstate(all="ignore")
-def check(problem: Problem, tolerance: float, seed: int) -> GradcheckResult:
-    """All tiers of first order on a problem."""
+def check(problem: Problem, tolerance: float, seed: int, more: Sequence[tuple[str, Tier]] = ()) -> GradcheckResult:
+    """All tiers of first order on a problem, and `more` of the kind that need no step size."""
     rng = np.random.default_rng(seed)
     reports = [InputReport(name, a.shape, str(a.dtype)) for name, a in zip(problem.names, problem.arrays, strict=True)]
     recording = problem.record()
@@ -92,10 +107,11 @@ def check(problem: Problem, tolerance: float, seed: int) -> GradcheckResult:
     point = Point(double, double.record() if low else recording, tolerance)
     result = GradcheckResult("pass", math.inf, reports)
     wrong = False
-    tiers = [
+    tiers: list[tuple[str, Tier, Problem, Recording]] = [
         ("structure", structure, problem, recording),
         ("algebra", algebra, double, point.recording),
         ("adjoint", adjoint, double, point.recording),
+        *((name, tier, double, point.recording) for name, tier in more),
     ]
     for name, tier, checked, run in tiers:
         if name == "adjoint" and not run.has_jvp:
@@ -125,6 +141,10 @@ def check(problem: Problem, tolerance: float, seed: int) -> GradcheckResult:
 
 def numeric(point: Point, reports: list[InputReport], rng: np.random.Generator) -> None:
     """The numeric tier: all inputs at once first, then alone those that this did not settle."""
+    if not point.mid.size:
+        for report in reports:
+            report.reason, report.resolution = "no results to differentiate", 0.0
+        return
     if not point.finite.any():
         for report in reports:
             report.verdict, report.reason = "inconclusive", "the function is not finite at the input"
@@ -242,15 +262,30 @@ def _located(
             return True
         return False
     index, at = max(found, key=lambda f: abs(f[1].analytic - f[1].numeric))
-    _write(report, "fail", at, float(point.scale[index]) / point.unit)
+    report.output, at, unit = _by_output(point, index, at, rng)
+    _write(report, "fail", at, float(point.scale[index]) * unit)
     start = point.problem.slices[k].start
     report.element = tuple(int(i) for i in np.unravel_index(index - start, report.shape)) if report.shape else ()
     return True
 
 
-def _at_kink(
-    point: Point, k: int, report: InputReport, where: Array, kinked: Array, rng: np.random.Generator
-) -> None:
+def _by_output(point: Point, index: int, at: Outcome, rng: np.random.Generator) -> tuple[str | None, Outcome, float]:
+    """One output whose derivative by the element is wrong by itself, so that the figures can be read; and their unit."""
+    if point.mid.size == 1:
+        return None, at, 1 / point.unit
+    d = np.where(np.arange(point.x.size) == index, point.scale, 0.0)
+    line = point.line(d)
+    level = len(line.h) * 3 // 4
+    moves = np.abs(line.up[level] - line.down[level])
+    for i in np.argsort(-np.where(np.isfinite(moves), moves, 0.0))[:4].tolist():
+        g = np.where(np.arange(point.mid.size) == i, 1 / point.unit, 0.0)
+        outcome = judge(point, line, d, g, point.pull(g), rng, True)
+        if outcome.verdict == "fail":
+            return point.output_name(i), outcome, 1 / point.unit
+    return "the results, weighted at random", at, 1 / point.unit
+
+
+def _at_kink(point: Point, k: int, report: InputReport, where: Array, kinked: Array, rng: np.random.Generator) -> None:
     """Judge an input whose elements `kinked` sit at a kink: the others as usual, these between one-sided slopes."""
     shown: Outcome | None = None
     smooth = where & ~kinked

@@ -50,7 +50,9 @@ class Point:
         dtypes = {y.dtype for y in recording.values} | {n.dtype for n in recording.nodes if n.dtype.kind == "f"}
         self.eps = max(float(np.finfo(d).eps) for d in dtypes) / 2
         size = float(np.max(np.abs(self.mid[self.finite]), initial=0.0))
-        self.unit = 2.0 ** round(math.log2(size)) if size > 1e100 or 0 < size < 1e-100 else 1.0  # squares must be finite
+        self.unit = (
+            2.0 ** round(math.log2(size)) if size > 1e100 or 0 < size < 1e-100 else 1.0
+        )  # squares must be finite
         self.scale = np.ones(problem.size)
         for s in problem.slices:
             size = float(np.max(np.abs(self.x[s]), initial=0.0)) / 2
@@ -75,6 +77,15 @@ class Point:
     def _at(self, x: Array) -> Array:
         y = self.problem.at(x)
         return y if self.finite.all() else np.where(self.finite, y, 0.0)
+
+    def output_name(self, i: int) -> str:
+        """`result[2]` for element i of all results end to end; with its number if there are several results."""
+        for k, y in enumerate(self.recording.values):
+            if i < y.size:
+                where = [int(j) for j in np.unravel_index(i, y.shape)]
+                return (f"result {k}" if len(self.recording.values) > 1 else "result") + (str(where) if where else "")
+            i -= y.size
+        raise IndexError(i)
 
     def complex_slope(self, d: Array) -> Array | None:
         """The slopes along `d` by a complex step, exact to rounding: Im f(x + ihd) / h. None if that cannot be had."""

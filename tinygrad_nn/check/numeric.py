@@ -101,7 +101,9 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
     central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
     flat = not np.any(both[: central.at + 2])
-    if flat or (central.at < FEWEST and _growth(h, up, down, noise) <= SINGULAR):  # too early an end: staircase, rather than slope?
+    if flat or (
+        central.at < FEWEST and _growth(h, up, down, noise) <= SINGULAR
+    ):  # too early an end: staircase, rather than slope?
         coarse = _staircase(h, up, down, both)
         if coarse > noise:
             noise = coarse

@@ -22,10 +22,14 @@ ROUNDING = 2.0**17  # how many rounding units two ways to compute the same sum m
 def structure(problem: Problem, recording: Recording, rng: np.random.Generator) -> Iterator[Finding]:
     """Shape, dtype, repeatability; nothing written into that belongs to others; no memory shared between results."""
     before = [a.copy() for a in problem.arrays]
-    again = problem.outputs_at(problem.arrays)
-    if not all(_same(a, b) for a, b in zip(recording.values, again, strict=True)):
-        yield None, "the function gives different values for the same inputs"
+    once, again = problem.outputs_at(problem.arrays), problem.outputs_at(problem.arrays)
+    if not all(_same(a, b) for a, b in zip(once, again, strict=True)):
+        yield None, "the function gives different values for the same inputs (random numbers? seed them inside it)"
         return
+    for a, b in zip(once, recording.values, strict=True):
+        loose = float(np.sqrt(np.finfo(a.dtype).eps))
+        if np.isfinite(a).all() and not _norm(a - b) <= loose * _norm(a):
+            yield None, "the function gives other values when it is recorded"
     yield from _written(before, problem.arrays, "the function writes into")
     for y in recording.outputs:
         if isinstance(y, np.ndarray):
@@ -91,9 +95,23 @@ def adjoint(problem: Problem, recording: Recording, rng: np.random.Generator) ->
     backward = [np.ravel(g).astype(float) * np.ravel(t) for g, t in zip(pulled, d, strict=True)]
     size = sum(float(np.abs(t).sum()) for t in (*forward, *backward))
     gap = abs(sum(float(t.sum()) for t in forward) - sum(float(t.sum()) for t in backward))
-    eps = max(float(np.finfo(n.dtype).eps) for n in recording.nodes if n.dtype.kind == "f")
+    eps = max((float(np.finfo(n.dtype).eps) for n in recording.nodes if n.dtype.kind == "f"), default=0.0)
     if np.isfinite(size) and gap > ROUNDING * eps * size:
         yield None, f"reverse and forward mode disagree: <Jᵀu, d> and <u, Jd> differ by {gap:.3g}"
+
+
+def symmetry(problem: Problem, recording: Recording, rng: np.random.Generator) -> Iterator[Finding]:
+    """Second derivatives do not depend on their order. `problem` is a gradient map: its results are gradients."""
+    count = len(recording.values)
+    one, two = (random_cotangents(problem.arrays[:count], rng) for _ in range(2))
+    first, second = recording.vjp(one)[:count], recording.vjp(two)[:count]
+    left = [np.ravel(a * b) for a, b in zip(first, two, strict=True)]
+    right = [np.ravel(a * b) for a, b in zip(second, one, strict=True)]
+    size = sum(float(np.abs(t).sum()) for t in (*left, *right))
+    gap = abs(sum(float(t.sum()) for t in left) - sum(float(t.sum()) for t in right))
+    eps = max((float(np.finfo(n.dtype).eps) for n in recording.nodes if n.dtype.kind == "f"), default=0.0)
+    if np.isfinite(size) and gap > ROUNDING * eps * size:
+        yield None, f"the Hessian is not symmetric: d·H·e and e·H·d differ by {gap:.3g}"
 
 
 def _written(before: Sequence[Array], after: Sequence[Array], what: str) -> Iterator[Finding]:
