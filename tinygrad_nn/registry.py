@@ -67,7 +67,7 @@ class Op:
     residual: bool = False
     joint: bool = False
     variadic: bool = False  # joint, of any number of arguments: the rules are given none of them
-    reference: Callable[..., Any] | None = None  # the same function composed of other operations
+    reference: Callable[..., Any] | None = None  # where there is no twin: the same value, written plainly with NumPy
     call: Callable[..., Any] = field(init=False)  # the public function
     _keeps: dict[tuple[int, int], tuple[bool, tuple[int, ...]]] = field(init=False, default_factory=dict)
 

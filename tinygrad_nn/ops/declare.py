@@ -29,12 +29,9 @@ def elementwise(
     forward: Callable[..., Any],
     rules: Sequence[Rule],
     *,
-    formula: str,
     domain: Sequence[Domain] | None = None,
-    twin: Callable[..., Any] | None = None,
-    ties: str = "",
-    analytic: bool = False,
     params: bool = False,
+    **facts: Any,
 ) -> Any:
     """Declare an operation that acts element by element: `rules[i](t, y, *args)` is t · ∂y/∂argument i.
 
@@ -43,7 +40,7 @@ def elementwise(
     domain = tuple(domain) if domain is not None else (Reals(),) * len(rules)
     if len(domain) != len(rules):
         raise ArgumentError(f"{name}: {len(rules)} rules but {len(domain)} domains; one of each for every argument")
-    op = Op(name, "elementwise", forward, tuple(rules), tuple(rules), twin, domain, (), ties, formula, analytic)
+    op = Op(name, "elementwise", forward, tuple(rules), tuple(rules), domain=domain, **facts)
     if params or len(rules) > 2:
         return publish(op, partial(apply, op))
     return publish(op, _unary(op) if len(rules) == 1 else _binary(op))

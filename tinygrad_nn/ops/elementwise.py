@@ -454,13 +454,25 @@ def _softplus(x: Any) -> Any:
 
 
 sigmoid: Unary = elementwise(
-    "sigmoid", _sigmoid, [lambda t, y, _x: t * (y * (1.0 - y))], formula="1 / (1 + e⁻ˣ)", analytic=True
+    "sigmoid",
+    _sigmoid,
+    [lambda t, y, _x: t * (y * (1.0 - y))],
+    reference=lambda x: 0.5 * (1 + np.tanh(x / 2)),
+    formula="1 / (1 + e⁻ˣ)",
+    analytic=True,
 )
-softplus: Unary = elementwise("softplus", _softplus, [lambda t, _y, x: t * sigmoid(x)], formula="ln(1 + eˣ)")
+softplus: Unary = elementwise(
+    "softplus",
+    _softplus,
+    [lambda t, _y, x: t * sigmoid(x)],
+    reference=lambda x: np.log1p(np.exp(x)),
+    formula="ln(1 + eˣ)",
+)
 relu: Unary = elementwise(
     "relu",
     lambda x: np.maximum(x, 0),
     [lambda t, y, _x: t * (y > 0)],
+    reference=lambda x: (x + np.abs(x)) / 2,
     formula="the larger of x and 0",
     domain=[_NONZERO],
     ties="slope 0 at 0",
@@ -469,6 +481,7 @@ silu: Unary = elementwise(
     "silu",
     lambda x: x * _sigmoid(x),
     [lambda t, y, x: t * (sigmoid(x) * (1.0 + x - y))],
+    reference=lambda x: x * 0.5 * (1 + np.tanh(x / 2)),
     formula="x / (1 + e⁻ˣ)",
     analytic=True,
 )
@@ -476,6 +489,7 @@ erf: Unary = elementwise(
     "erf",
     special.erf,
     [lambda t, _y, x: t * (exp(-x * x) * (2.0 / math.sqrt(math.pi)))],
+    reference=np.vectorize(math.erf, otypes=[float]),
     formula="(2/√π) ∫₀ˣ exp(-u²) du",
 )
 

@@ -12,6 +12,7 @@ from ..tensor import Tensor
 from .optimizer import Optimizer, Params
 
 BLOCK = 65536  # elements: what one block of parameter, gradient, velocity and scratch takes stays in the L2 cache
+SMALL = 1024  # up to here a fresh array costs less than finding one to use again
 
 
 class SGD(Optimizer):
@@ -114,10 +115,10 @@ class _Rule:
 
     def apply(self, p: Any, g: Any, v: Any, first: bool) -> None:
         """Update `p` (and its velocity `v`, if `first` still empty) in place."""
-        t = self.scratch.like(p)
+        t = None if p.ndim and p.size <= SMALL else self.scratch.like(p)
         if self.decay is not None:
-            np.multiply(p, self.decay, t)
-            g = (np.subtract if self.maximize else np.add)(t, g, t)
+            pull = np.multiply(p, self.decay, t)
+            g = (np.subtract if self.maximize else np.add)(pull, g, pull)
         elif self.maximize:
             g = np.negative(g, t)
         if v is not None:
