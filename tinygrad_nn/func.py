@@ -120,7 +120,7 @@ def jvp(
 def _fresh(x: ArrayLike) -> Tensor:
     """A tensor that stands for `x` in one trace only, linked to the history of `x` if it has one."""
     t = asarray(x)
-    if t.dtype.kind not in "fc":
+    if t.dtype.kind != "f":
         raise DTypeError(f"cannot differentiate by {describe(t)}: only floating dtypes have derivatives")
     if t._node is None or not is_grad_enabled():
         return wrap(t._data, Leaf(t.shape, t.dtype))

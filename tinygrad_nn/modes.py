@@ -23,7 +23,9 @@ class _RecordingMode:
 
     enabled: bool
 
-    def __init__(self) -> None:
+    def __init__(self, *args: object) -> None:
+        if args:
+            raise TypeError(f"{type(self).__name__} takes no arguments; as a decorator write @{type(self).__name__}()")
         self._outer: list[bool] = []  # a stack: one instance may be entered again inside itself
 
     def __enter__(self) -> None:

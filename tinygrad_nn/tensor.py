@@ -386,6 +386,13 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = TWINS.get(ufunc)
+        (out,) = kwargs.get("out", (None,))
+        if isinstance(out, np.ndarray) and method == "__call__":
+            raise TypeError(
+                f"np.{ufunc.__name__} of a tensor, {', '.join(describe(i) for i in inputs)}, cannot be written into an "
+                "ndarray, as by array -= tensor; use x.data for the array: p.data -= lr * p.grad.data, or under "
+                "no_grad() write through the tensor: p -= lr * p.grad"
+            )
         if function is None or method != "__call__" or kwargs:
             asked = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
             raise TypeError(
@@ -397,8 +404,9 @@ class Tensor:
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         function = TWINS.get(func)
         if function is None:
+            place = func.__module__.replace("numpy", "np", 1)
             raise TypeError(
-                f"np.{func.__name__}: tinygrad_nn has no differentiable twin of it; use x.data for the array"
+                f"{place}.{func.__name__}: tinygrad_nn has no differentiable twin of it; use x.data for the array"
             )
         return function(*args, **kwargs)
 
@@ -554,8 +562,9 @@ def _holds_numpy(data: Any) -> bool:
 
 
 def _require_floating(dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "fc":
-        raise DTypeError(f"requires_grad: {dtype} cannot have a gradient; convert first, as with astype('float32')")
+    if dtype.kind != "f":
+        way = "keep real and imaginary part apart" if dtype.kind == "c" else "convert first, as with astype('float32')"
+        raise DTypeError(f"requires_grad: {dtype} cannot have a gradient; {way}")
 
 
 def tensor(data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -665,8 +674,8 @@ def seed(output: Tensor, gradient: ArrayLike | None) -> Any:
     if gradient is None:
         if output.size != 1:
             raise GraphError(
-                f"backward: {describe(output)} has {output.size} elements, so say with gradient= what to start from "
-                "(for the sum of all: gradient=tg.ones_like(y))"
+                f"backward: {describe(output)} has {output.size} elements, so say what to start from, with gradient= "
+                "of backward() or grad_outputs= of grad() (for the sum of all: tg.ones_like(y))"
             )
         return output.dtype.type(1) if not output.ndim else np.ones(output.shape, output.dtype)
     if isinstance(gradient, Tensor) and gradient._node is not None:

@@ -123,12 +123,12 @@ class Function:
     @staticmethod
     def forward(ctx: FunctionContext, *args: Any) -> Any:
         """Compute the result; override this."""
-        raise NotImplementedError
+        raise NotImplementedError("a Function must define forward(ctx, *args), as a staticmethod")
 
     @staticmethod
     def backward(ctx: FunctionContext, *grads: Tensor) -> Any:
         """Compute the gradients of the arguments from those of the results; override this."""
-        raise NotImplementedError
+        raise NotImplementedError("a Function must define backward(ctx, *grads), as a staticmethod")
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
@@ -140,7 +140,10 @@ class Function:
         outputs = result if isinstance(result, tuple) else (result,)
         for y in outputs:
             if not isinstance(y, Tensor):
-                raise ArgumentError(f"{cls.__name__}.forward must return Tensors, not {describe(y)}")
+                raise ArgumentError(
+                    f"{cls.__name__}.forward must return Tensors, not {describe(y)}; return tg.asarray(result), and "
+                    "call apply with Tensors"
+                )
         if not any(ctx.needs_input_grad) or not is_grad_enabled():
             return result
         floating = [y.dtype.kind in "fc" for y in outputs]

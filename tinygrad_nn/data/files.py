@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     target = Path(os.path.realpath(path))  # through a link, to the file it names
     part = target.with_name(f".{os.getpid()}-{os.urandom(6).hex()}.part")
+    if not target.parent.is_dir():  # else the error would name the passing file
+        raise FileNotFoundError(errno.ENOENT, "the folder to write into does not exist", str(target.parent))
     try:
         with open(part, "xb") as file:
             yield file

@@ -125,7 +125,7 @@ def cross_entropy(
             [ 0.  ,  0.  ]])
     """
     x, y = operand(input), operand(target)
-    _check_reduction("cross_entropy", reduction)
+    check_reduction("cross_entropy", reduction)
     _check_floating("cross_entropy", x)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing {label_smoothing} is not between 0 and 1")
@@ -184,7 +184,7 @@ def nll_loss(
     tensor([1.3862944, 0.6931472])
     """
     x, y = operand(input), operand(target)
-    _check_reduction("nll_loss", reduction)
+    check_reduction("nll_loss", reduction)
     _check_floating("nll_loss", x)
     _check_classes("nll_loss", x, y)
     weight = _class_weight("nll_loss", weight, x)
@@ -365,13 +365,15 @@ def _class_weight(name: str, weight: ArrayLike | None, x: Any) -> Any:
     return array
 
 
-def _check_reduction(name: str, reduction: str) -> None:
+def check_reduction(name: str, reduction: str) -> str:
+    """`reduction`, if it is one of the three."""
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f'{name}: reduction {reduction!r} is not "mean", "sum" or "none"')
+    return reduction
 
 
 def _reduce(name: str, losses: Any, reduction: str) -> Any:
-    _check_reduction(name, reduction)
+    check_reduction(name, reduction)
     if reduction == "none":
         return losses
     total = _sum(losses)

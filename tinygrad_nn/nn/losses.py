@@ -35,7 +35,7 @@ class CrossEntropyLoss(Module):
     ) -> None:
         _set_weight(self, "weight", weight)
         self.ignore_index = ignore_index
-        self.reduction = reduction
+        self.reduction = F.check_reduction(type(self).__name__, reduction)
         self.label_smoothing = label_smoothing
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
@@ -69,7 +69,7 @@ class NLLLoss(Module):
     def __init__(self, weight: ArrayLike | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         _set_weight(self, "weight", weight)
         self.ignore_index = ignore_index
-        self.reduction = reduction
+        self.reduction = F.check_reduction(type(self).__name__, reduction)
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
         """The loss of log probabilities."""
@@ -92,7 +92,7 @@ class BCELoss(Module):
 
     def __init__(self, weight: ArrayLike | None = None, *, reduction: str = "mean") -> None:
         _set_weight(self, "weight", weight)
-        self.reduction = reduction
+        self.reduction = F.check_reduction(type(self).__name__, reduction)
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
         """The loss of probabilities."""
@@ -119,7 +119,7 @@ class BCEWithLogitsLoss(Module):
     ) -> None:
         _set_weight(self, "weight", weight)
         _set_weight(self, "pos_weight", pos_weight)
-        self.reduction = reduction
+        self.reduction = F.check_reduction(type(self).__name__, reduction)
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
         """The loss of logits."""
@@ -141,7 +141,7 @@ class MSELoss(Module):
     """
 
     def __init__(self, *, reduction: str = "mean") -> None:
-        self.reduction = reduction
+        self.reduction = F.check_reduction(type(self).__name__, reduction)
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
         """The loss of numbers."""
@@ -161,7 +161,7 @@ class L1Loss(Module):
     """
 
     def __init__(self, *, reduction: str = "mean") -> None:
-        self.reduction = reduction
+        self.reduction = F.check_reduction(type(self).__name__, reduction)
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:
         """The loss of numbers."""
@@ -181,7 +181,7 @@ class HuberLoss(Module):
     """
 
     def __init__(self, *, reduction: str = "mean", delta: float = 1.0) -> None:
-        self.reduction = reduction
+        self.reduction = F.check_reduction(type(self).__name__, reduction)
         self.delta = delta
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Any:

@@ -65,6 +65,14 @@ class Module:
 
     training = True  # False after eval()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise TypeError(
+                f"{type(self).__name__}: {name!r} is a Parameter, and {describe(value)} in its place would not be "
+                f"trained or saved; assign Parameter(value) or None, or write its values: {name}.data[...] = value"
+            )
+        super().__setattr__(name, value)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result of `forward`."""
         return self.forward(*args, **kwargs)

@@ -290,9 +290,21 @@ def broadcast_arrays(*xs: ArrayLike) -> list[Any]:
 
 # -- dtype and copies --------------------------------------------------------------------------------------------------
 
+
+def _cast(x: ArrayLike, *, dtype: np.dtype[Any]) -> Any:
+    array = np.asarray(x)
+    if array.dtype.kind == "c" and dtype.kind in "iuf":
+        # Met on the walk back, too, where a real input led to complex numbers: casting would make its gradient wrong.
+        raise DTypeError(
+            f"astype: {array.dtype} to {dtype} would drop the imaginary part. Take x.data.real or x.data.imag of a "
+            "value; gradients cannot pass through complex numbers"
+        )
+    return array.astype(dtype, copy=False)[()]
+
+
 _astype: Fn = linear(
     "astype",
-    lambda x, *, dtype: np.asarray(x).astype(dtype, copy=False)[()],
+    _cast,
     [lambda g, _y, _x, *, dtype: _astype(g, dtype=_x.dtype)],
     cases=(case((2, 3), dtype=np.dtype(np.float64)), case((), dtype=np.dtype(np.float64))),
     formula="x in another dtype",
@@ -301,6 +313,8 @@ _astype: Fn = linear(
 
 def astype(x: ArrayLike, dtype: DTypeLike) -> Any:
     """`x` in another dtype. From one floating dtype to another the gradient flows; others carry none.
+
+    Complex numbers do not become real ones: that is a `DTypeError`.
 
     >>> import tinygrad_nn as tg
     >>> tg.astype(tg.tensor([1.5, 2.5]), "int64")

@@ -42,6 +42,13 @@ class Optimizer:
         for group in given if isinstance(given[0], dict) else [{"params": given}]:
             self.add_param_group(group)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self).get("defaults", ()):  # it would be set and never read
+            raise AttributeError(
+                f"{self._name}: {name} is an option of each group: for g in optimizer.param_groups: g[{name!r}] = value"
+            )
+        super().__setattr__(name, value)
+
     @property
     def _name(self) -> str:
         return type(self).__name__

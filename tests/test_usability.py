@@ -1,0 +1,137 @@
+"""Mistakes that users of NumPy and PyTorch make: each must be told what to do instead, none may pass in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_nn as tg
+from tinygrad_nn import nn, optim
+from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError
+
+# -- complex numbers: not differentiated, and no real gradient comes out of them wrong --------------------------------
+
+
+def test_complex_cannot_require_a_gradient() -> None:
+    with pytest.raises(DTypeError, match="complex128 cannot have a gradient; keep real"):
+        tg.tensor(1 + 2j, requires_grad=True)
+    with pytest.raises(DTypeError, match="cannot differentiate by complex128"):
+        tg.func.grad(lambda z: z * z)(tg.tensor(1 + 2j))
+
+
+@pytest.mark.parametrize(
+    "through",
+    [
+        lambda x: tg.absolute(x * (1 + 1j)).sum(),  # its derivative is sqrt(2) * sign(x): real, and it was given as 0
+        lambda x: tg.absolute(tg.exp(x * 1j) + 1).sum(),
+        lambda x: tg.absolute(x.astype("complex128") * 1j).sum(),
+    ],
+)
+def test_a_gradient_cannot_pass_through_complex_numbers(through: Callable[[Any], Any]) -> None:
+    x = tg.tensor(np.array([2.0, -1.0]), requires_grad=True)
+    y = through(x)
+    with pytest.raises(DTypeError, match="gradients cannot pass through complex numbers"):
+        y.backward()
+    assert x.grad is None
+    with pytest.raises(DTypeError, match="gradients cannot pass through complex numbers"):
+        tg.func.jvp(through, (x.detach(),), (tg.ones_like(x.detach()),))
+
+
+def test_complex_values_are_computed() -> None:
+    z = tg.exp(tg.tensor([0.0, np.pi]) * 1j)
+    np.testing.assert_allclose(z.numpy(), [1, -1], atol=1e-6)
+    assert z.astype("complex128").dtype == np.complex128
+
+
+# -- attributes that would be set and never looked at -----------------------------------------------------------------
+
+
+def test_a_learning_rate_set_on_the_optimizer() -> None:
+    sgd = optim.SGD([nn.Parameter([1.0])], lr=0.1)
+    with pytest.raises(AttributeError, match=r"SGD: lr is an option of each group: .* g\['lr'\] = value"):
+        sgd.lr = 0.01
+    for group in sgd.param_groups:
+        group["lr"] = 0.01
+    sgd.note = "other attributes may be set"
+
+
+def test_a_tensor_in_place_of_a_parameter() -> None:
+    layer = nn.Linear(2, 2)
+    for value in (tg.ones((2, 2)), np.ones((2, 2)), layer.weight * 2):
+        with pytest.raises(TypeError, match="Linear: 'weight' is a Parameter, and .* would not be trained"):
+            layer.weight = value
+    layer.weight = nn.Parameter(np.ones((2, 2), np.float32))
+    layer.bias = None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    layer.bias = nn.Parameter([0.0, 0.0])
+    del layer.bias
+    layer.bias = tg.zeros(2)  # not a parameter any more
+    assert list(layer.state_dict()) == ["weight"]
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.MSELoss, nn.L1Loss, nn.HuberLoss]
+)
+def test_a_reduction_that_does_not_exist(loss: Callable[..., Any]) -> None:
+    with pytest.raises(ArgumentError, match=r"Loss: reduction 'average' is not \"mean\", \"sum\" or \"none\""):
+        loss(reduction="average")
+
+
+# -- messages that say what to do -------------------------------------------------------------------------------------
+
+
+def test_an_array_minus_a_tensor_in_place() -> None:
+    p = nn.Parameter([1.0, 2.0])
+    (p * p).sum().backward()
+    with pytest.raises(TypeError, match=r"np\.subtract of a tensor, .* p\.data -= lr \* p\.grad\.data"):
+        p.data -= 0.1 * p.grad
+    assert p.data.tolist() == [1.0, 2.0]
+
+
+def test_a_numpy_function_without_a_twin_is_named_in_full() -> None:
+    with pytest.raises(TypeError, match=r"^np\.linalg\.qr: "):
+        np.linalg.qr(tg.eye(2))
+    with pytest.raises(TypeError, match=r"^np\.unwrap: "):
+        np.unwrap(tg.ones(2))
+
+
+def test_grad_of_several_elements_names_both_arguments() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(GraphError, match=r"gradient= of backward\(\) or grad_outputs= of grad\(\)"):
+        tg.autograd.grad(x * 2, x)
+
+
+def test_a_recording_mode_without_brackets() -> None:
+    with pytest.raises(TypeError, match=r"as a decorator write @no_grad\(\)"):
+
+        @tg.no_grad
+        def evaluate() -> None: ...
+
+
+def test_a_function_that_is_half_written() -> None:
+    class OnlyForward(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: tg.Tensor) -> tg.Tensor:
+            return x * 2
+
+    class ReturnsArray(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: tg.Tensor) -> Any:
+            return np.sort(x.data)
+
+    x = tg.tensor([1.0], requires_grad=True)
+    with pytest.raises(NotImplementedError, match=r"must define backward\(ctx, \*grads\)"):
+        OnlyForward.apply(x).backward()
+    with pytest.raises(NotImplementedError, match=r"must define forward\(ctx, \*args\)"):
+        tg.autograd.Function.apply(x)
+    with pytest.raises(ArgumentError, match=r"must return Tensors, not float32\(1,\); return tg\.asarray\(result\)"):
+        ReturnsArray.apply(x)
+
+
+def test_saving_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"the folder to write into does not exist: '.*missing'"):
+        tg.save(tmp_path / "missing" / "weights.npz", {})
