@@ -65,8 +65,8 @@ class TaylorResult:
                 middle = (used.start + used.stop) // 2
                 near = self.steps[max(used.start - 4, 0) : used.stop + 4]
                 ideal = shown[middle] * (near / self.steps[middle]) ** (k + 1)
-                panel.plot(near, ideal, "--", color=f"C{k}", lw=5, alpha=0.25)
-        panel.plot([], [], "--", color="0.5", lw=5, alpha=0.25, label="slope that is right")
+                panel.plot(near, ideal, "--", color=f"C{k}", lw=4, alpha=0.3)
+        panel.plot([], [], "--", color="0.5", lw=4, alpha=0.3, label="slope that is right")
         floor = np.maximum(self.noise, 1e-300)
         panel.fill_between(self.steps, floor, color="0.5", alpha=0.2, lw=0, label="rounding noise")
         panel.set_xscale("log")
@@ -75,7 +75,7 @@ class TaylorResult:
         panel.set_ylim(float(floor.min()) / 30, 10 * max(top, 1e-290))
         panel.invert_xaxis()
         panel.set(xlabel="step h", ylabel="remainder", title=f"Taylor test: {self.verdict}")
-        panel.legend(frameon=False, fontsize=8, loc="upper right")
+        panel.legend(frameon=False, fontsize=8, loc="upper right", handlelength=3.5)
         return write(figure, path)
 
 
