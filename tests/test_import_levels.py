@@ -20,10 +20,10 @@ LEVELS = [
     ["tensor"],
     ["ops", "creation", "random"],
     ["functional"],
-    ["transforms"],
+    ["transforms", "function"],
     ["func"],
     ["check", "nn", "optim", "data"],
-    ["autograd", "serialize", "optable"],
+    ["autograd", "serialize", "optable", "testing"],
     ["methods"],
     ["__init__"],
 ]

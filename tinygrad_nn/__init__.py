@@ -16,6 +16,7 @@ from . import (
     nn as nn,
     optim as optim,
     random as random,
+    testing as testing,
 )
 from .creation import (
     arange as arange,
@@ -43,6 +44,7 @@ from .modes import (
     is_grad_enabled as is_grad_enabled,
     no_grad as no_grad,
 )
+from .ops.einsum import einsum as einsum
 from .ops.elementwise import (
     absolute as absolute,
     add as add,
@@ -126,7 +128,6 @@ from .ops.index import (
 from .ops.linalg import (
     diagonal as diagonal,
     dot as dot,
-    einsum as einsum,
     linear as linear,
     matmul as matmul,
     outer as outer,

@@ -2,7 +2,8 @@
 
 from .check import GradcheckResult, gradcheck, gradgradcheck
 from .errors import GradcheckError
-from .transforms import Function, FunctionContext, grad
+from .function import Function, FunctionContext
+from .transforms import grad
 
 __all__ = [
     "Function",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .ops import elementwise, index, linalg, reduce, shape
+from .ops import einsum, elementwise, index, linalg, reduce, shape
 from .registry import OPS, TWINS
 from .tensor import Tensor
 
@@ -115,7 +115,9 @@ def _of_arrays(function: Any) -> Any:
 
 
 # NumPy's functions, given a Tensor, call ours of the same meaning (the public function, which checks arguments).
-_PUBLIC = {name: f for module in (shape, reduce, index, linalg, elementwise) for name, f in vars(module).items()}
+_PUBLIC = {
+    name: f for module in (shape, reduce, index, linalg, einsum, elementwise) for name, f in vars(module).items()
+}
 TWINS.update({op.twin: _PUBLIC.get(op.name, op.call) for op in OPS.values() if op.twin is not None})
 _SAME_NAME = """stack split flip roll squeeze expand_dims moveaxis swapaxes tile repeat pad broadcast_arrays where take
 take_along_axis tensordot einsum outer dot"""

@@ -1,10 +1,11 @@
-"""`python -m tinygrad_nn.check module:function --shape 3,4`: check the gradients of a function from the command line."""
+"""`python -m tinygrad_nn.check module:function --shape 3,4`: a gradient check from the command line."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinygradError
-from ..transforms import Function
+from ..function import Function
 from .gradcheck import gradcheck
 
 PASS, FAIL, USAGE, INCONCLUSIVE = 0, 1, 2, 3
@@ -66,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check, print its report, and return the exit status."""
     given = parser().parse_args(arguments)
     rng = np.random.default_rng(given.seed)
-    inputs = [rng.uniform(*given.range, shape).astype(given.dtype) for shape in given.shape]
+    low, high = given.range
+    inputs = [np.asarray(rng.uniform(low, high, shape), given.dtype) for shape in given.shape]
     try:
         fn = load(given.target)
         result = gradcheck(
@@ -75,7 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TinygradError, _NotFound) as error:
         print(f"{given.target}: {error}", file=sys.stderr)
         return USAGE
-    print(f"{given.target}, seed {given.seed}, inputs in [{given.range[0]:g}, {given.range[1]:g}]")
+    except Exception:  # in the user's code
+        traceback.print_exc()
+        shapes = ", ".join(str(shape) for shape in given.shape)
+        print(f"{given.target} cannot be called with inputs of shapes {shapes}", file=sys.stderr)
+        return USAGE
+    print(f"{given.target}, seed {given.seed}, inputs in [{low:g}, {high:g}]")
     print(result)
     return PASS if result else INCONCLUSIVE if result.verdict == "inconclusive" else FAIL
 
