@@ -135,3 +135,40 @@ def test_a_function_that_is_half_written() -> None:
 def test_saving_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"the folder to write into does not exist: '.*missing'"):
         tg.save(tmp_path / "missing" / "weights.npz", {})
+
+
+def test_two_arrays_as_out() -> None:
+    with pytest.raises(TypeError, match=r"np\.divmod of a tensor"):
+        np.divmod(tg.ones(2), 2, out=(np.ones(2), np.ones(2)))
+
+
+# -- what docs/pytorch.md says of PyTorch ------------------------------------------------------------------------------
+
+
+def test_weights_go_to_pytorch_and_back() -> None:
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(2 * 4 * 4, 3))
+    ours = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 4 * 4, 3))
+    x = np.random.default_rng(0).normal(size=(5, 1, 6, 6)).astype(np.float32)
+
+    ours.load_state_dict(theirs.state_dict())
+    np.testing.assert_allclose(ours(x).data, theirs(torch.from_numpy(x)).detach().numpy(), rtol=1e-4, atol=1e-6)
+
+    for p in ours.parameters():
+        p.data[...] *= 0.5
+    assert not np.allclose(ours(x).data, theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-3)  # it was copied
+    theirs.load_state_dict({key: torch.from_numpy(value) for key, value in ours.state_dict().items()})
+    np.testing.assert_allclose(ours(x).data, theirs(torch.from_numpy(x)).detach().numpy(), rtol=1e-4, atol=1e-6)
+
+    ours.state_dict()["2.bias"][...] = 7
+    assert not np.any(ours[2].bias.data == 7)
+
+
+def test_what_means_something_else_than_in_pytorch() -> None:
+    x = tg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 9.0]])
+    assert x.transpose(0, 1).shape == (2, 3)
+    assert x.swapaxes(0, 1).shape == x.permute(1, 0).shape == (3, 2)
+    assert tg.std(x[0]).item() == pytest.approx(np.sqrt(2 / 3))
+    assert tg.std(x[0], correction=1).item() == pytest.approx(1.0)
+    assert x.max(axis=1).tolist() == [3.0, 9.0]
+    assert x.size == 6

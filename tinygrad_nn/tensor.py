@@ -386,8 +386,8 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = TWINS.get(ufunc)
-        (out,) = kwargs.get("out", (None,))
-        if isinstance(out, np.ndarray) and method == "__call__":
+        outs = kwargs.get("out", ())
+        if method == "__call__" and any(isinstance(out, np.ndarray) for out in outs):
             raise TypeError(
                 f"np.{ufunc.__name__} of a tensor, {', '.join(describe(i) for i in inputs)}, cannot be written into an "
                 "ndarray, as by array -= tensor; use x.data for the array: p.data -= lr * p.grad.data, or under "
