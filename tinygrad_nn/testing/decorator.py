@@ -1,4 +1,4 @@
-"""`check_gradients`: draw inputs, check the gradients there, and shrink a failure to the smallest input that shows it."""
+"""`check_gradients`: draw inputs, check the gradients there, and shrink a failure to the smallest input with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, event, given, reject, settings, strategies as st
+from hypothesis import HealthCheck, Phase, event, given, reject, settings, strategies as st
 
 from ..check import gradcheck
 from ..errors import ArgumentError, GradcheckError
@@ -44,17 +44,22 @@ def check_gradients(
     """
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., None]:
-        drawn = _by_name(fn, strategies, named)
+        in_order, parameters = _parameters(fn, strategies, named)
+        drawn = {**dict(zip(in_order, strategies, strict=True)), **named}
 
         @functools.wraps(fn)
-        def test(*args: Any, **kwargs: Any) -> None:
+        def test(*bound: Any, **values: Any) -> None:
             __tracebackhide__ = True
-            names = list(kwargs)
+            fixtures = {name: value for name, value in values.items() if name not in drawn}
 
-            def body(*values: Any) -> Any:
-                return fn(*args, **dict(zip(names, values, strict=True)))
+            def body(*inputs: Any) -> Any:
+                given_in_order, by_name = (
+                    inputs[: len(in_order)],
+                    dict(zip(named, inputs[len(in_order) :], strict=True)),
+                )
+                return fn(*bound, *given_in_order, **fixtures, **by_name)
 
-            inputs = tuple(kwargs.values())
+            inputs = tuple(values[name] for name in drawn)
             result = gradcheck(body, inputs, order=order, tolerance=tolerance, raise_exception=False)
             event(f"verdict: {result.verdict}")
             if result.verdict == "inconclusive":
@@ -62,6 +67,7 @@ def check_gradients(
             if not result:
                 raise GradcheckError(result)
 
+        test.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return _settings(max_examples)(given(**drawn)(test))
 
     return decorate
@@ -76,29 +82,38 @@ def _settings(max_examples: int | None) -> settings:
         derandomize=profile.derandomize and not effort.deep,
         deadline=None,
         report_multiple_bugs=False,
+        phases=[phase for phase in profile.phases if phase is not Phase.explain],  # that would explain the checker
         suppress_health_check=list(HealthCheck),
     )
 
 
-def _by_name(
+def _parameters(
     fn: Callable[..., Any], strategies: tuple[Any, ...], named: dict[str, Any]
-) -> dict[str, st.SearchStrategy[Any]]:
-    """The strategies by the name of the argument that they draw."""
-    label = getattr(fn, "__qualname__", repr(fn))
-    parameters = list(inspect.signature(fn).parameters)
-    if parameters[:1] == ["self"]:
-        parameters = parameters[1:]
-    if len(strategies) > len(parameters):
-        raise ArgumentError(f"check_gradients: {len(strategies)} strategies, but {label} takes {len(parameters)} arguments")
-    drawn = dict(zip(parameters, strategies, strict=False))
-    for name, strategy in named.items():
-        if name in drawn or name not in parameters:
-            why = "is given twice" if name in drawn else f"is no argument of {label}({', '.join(parameters)})"
-            raise ArgumentError(f"check_gradients: {name} {why}")
-        drawn[name] = strategy
-    if not drawn:
+) -> tuple[list[str], list[inspect.Parameter]]:
+    """The names of the arguments that strategies draw in order, and all arguments that the test then has."""
+    label = f"{getattr(fn, '__qualname__', fn)}{inspect.signature(fn)}"
+    parameters = list(inspect.signature(fn).parameters.values())
+    own = parameters[:1] if parameters and parameters[0].name == "self" else []
+    plain = [p for p in parameters[len(own) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    extra = len(strategies) - len(plain)
+    if extra > 0 and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        plain += [inspect.Parameter(f"arg{i}", inspect.Parameter.POSITIONAL_OR_KEYWORD) for i in range(extra)]
+    in_order = [p.name for p in plain[: len(strategies)]]
+    if len(strategies) > len(in_order):
+        raise ArgumentError(
+            f"check_gradients: {len(strategies)} strategies for the {len(in_order)} arguments of {label}"
+        )
+    if not strategies and not named:
         raise ArgumentError(f"check_gradients: no strategy given for {label}; try check_gradients(tg.testing.arrays())")
-    for name, strategy in drawn.items():
+    for name in named:
+        if name in in_order or name not in [p.name for p in plain]:
+            raise ArgumentError(
+                f"check_gradients: {name} {'is given twice' if name in in_order else f'is no argument of {label}'}"
+            )
+    for name, strategy in [*zip(in_order, strategies, strict=True), *named.items()]:
         if not isinstance(strategy, st.SearchStrategy):
-            raise ArgumentError(f"check_gradients: {name} must be drawn by a strategy, such as arrays(), not {strategy!r}")
-    return drawn
+            raise ArgumentError(
+                f"check_gradients: {name} must be drawn by a strategy, such as arrays(), not {strategy!r}"
+            )
+    wanted = [p for p in plain if p.default is p.empty or p.name in in_order or p.name in named]
+    return in_order, [*own, *(p.replace(kind=p.KEYWORD_ONLY, default=p.empty) for p in wanted)]

@@ -68,8 +68,8 @@ def reals(domain: Reals, dtype: DTypeLike = np.float64) -> st.SearchStrategy[flo
 
     def piece(a: float, b: float) -> st.SearchStrategy[float]:
         low, high = kind(a), kind(b)  # rounded: perhaps out of the domain
-        low = np.nextafter(low, kind(np.inf)) if low < a else low
-        high = np.nextafter(high, kind(-np.inf)) if high > b else high
+        low = np.nextafter(low, kind(np.inf)) if float(low) < a else low  # NumPy would round a, too, to compare
+        high = np.nextafter(high, kind(-np.inf)) if float(high) > b else high
         drawn = st.floats(float(low), float(high), width=width, allow_subnormal=False)
         return drawn.map(lambda x: x if abs(x) >= SMALLEST else 0.0) if low <= 0 <= high else drawn
 
@@ -100,9 +100,7 @@ def arrays(
     >>> find(tg.testing.arrays("relu", kinks=True), lambda x: x.size == 2 and x.any())
     array([0., 1.])
     """
-    (chosen,) = _domains(domain, 1, kinks)
-    drawn_shape = _shape_strategy(shape)
-    return arguments((chosen,), drawn_shape.map(lambda s: (s,)), dtype, kinks=kinks).map(lambda drawn: drawn[0])
+    return _one(_domains(domain, 1, kinks)[0], _shape_strategy(shape), _dtype_strategy(dtype), kinks)
 
 
 def tensors(source: st.SearchStrategy[Array] | None = None, *, requires_grad: bool = True) -> st.SearchStrategy[Tensor]:
@@ -113,8 +111,21 @@ def tensors(source: st.SearchStrategy[Array] | None = None, *, requires_grad: bo
     >>> find(tg.testing.tensors(tg.testing.arrays("log", dtype="float32")), lambda t: True)
     tensor(1., requires_grad=True)
     """
-    drawn = arrays() if source is None else source
-    return drawn.map(lambda a: Tensor(a, requires_grad=requires_grad and a.dtype.kind == "f"))
+    return _tensor(arrays() if source is None else source, requires_grad)
+
+
+# Below, `composite` and not `map`: Hypothesis then shows the array that was drawn, not how it was made.
+
+
+@st.composite
+def _one(draw: Any, domain: Domain, shape: Any, dtype: Any, kinks: bool) -> Array:
+    return draw(_arguments((domain,), st.just((draw(shape),)), dtype, kinks))[0]  # type: ignore[no-any-return]
+
+
+@st.composite
+def _tensor(draw: Any, source: st.SearchStrategy[Array], requires_grad: bool) -> Tensor:
+    array = draw(source)
+    return Tensor(array, requires_grad=requires_grad and array.dtype.kind == "f")
 
 
 # -- several arrays ---------------------------------------------------------------------------------------------------
@@ -141,7 +152,7 @@ def arguments(
     return _arguments(
         chosen,
         shapes if isinstance(shapes, st.SearchStrategy) else st.just(tuple(shapes)),
-        dtype if isinstance(dtype, st.SearchStrategy) else st.just(np.dtype(dtype)),
+        _dtype_strategy(dtype),
         kinks,
     )
 
@@ -211,7 +222,9 @@ def _grid(low: float, high: float, total: int, margin: float) -> tuple[list[floa
         spacing /= 2
     spacing = (high - low) / total
     if spacing < margin:
-        raise ArgumentError(f"{total} values that differ by {margin} do not fit into [{low}, {high}]: use smaller shapes")
+        raise ArgumentError(
+            f"{total} values that differ by {margin} do not fit into [{low}, {high}]: use smaller shapes"
+        )
     return [low + spacing * k for k in range(total)], spacing
 
 
@@ -267,6 +280,17 @@ def _shape_strategy(shape: Any) -> st.SearchStrategy[Shape]:
     if isinstance(shape, st.SearchStrategy):
         return shape
     return st.just((shape,) if isinstance(shape, int) else tuple(shape))
+
+
+def _dtype_strategy(dtype: Any) -> st.SearchStrategy[Any]:
+    if isinstance(dtype, st.SearchStrategy):
+        return dtype
+    if np.dtype(dtype).kind != "f":
+        raise ArgumentError(
+            f"dtype {np.dtype(dtype)}: reals are drawn as float16, float32 or float64; for others, use "
+            "a domain of Integers or Booleans"
+        )
+    return st.just(np.dtype(dtype))
 
 
 # -- matrices ---------------------------------------------------------------------------------------------------------

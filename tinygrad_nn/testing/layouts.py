@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ Array = np.ndarray[Any, Any]
 def strided(a: Array) -> Array:
     """The same values, every second element of a larger array along each axis."""
     wide = np.zeros([2 * n for n in a.shape], a.dtype)
-    view = wide[(..., *(slice(None, None, 2) for _ in a.shape))]
+    index: tuple[Any, ...] = (..., *(slice(None, None, 2) for _ in a.shape))  # with `...`, 0-d stays an array
+    view: Array = wide[index]
     view[...] = a
     return view
 
@@ -55,7 +57,7 @@ def views(arrays: st.SearchStrategy[Array]) -> st.SearchStrategy[Array]:
     >>> find(tg.testing.views(tg.testing.arrays("log")), lambda x: x.ndim == 1 and x.strides[0] < 0)
     array([1.])
     """
-    return st.tuples(st.sampled_from([np.asarray, *LAYOUTS.values()]), arrays).map(lambda drawn: drawn[0](drawn[1]))
+    return _laid_out(arrays, (np.asarray, *LAYOUTS.values()))
 
 
 def broadcast_views(arrays: st.SearchStrategy[Array]) -> st.SearchStrategy[Array]:
@@ -68,4 +70,9 @@ def broadcast_views(arrays: st.SearchStrategy[Array]) -> st.SearchStrategy[Array
     >>> find(tg.testing.broadcast_views(tg.testing.arrays()), lambda x: x.size == 2)
     array([0., 0.])
     """
-    return arrays.map(repeated)
+    return _laid_out(arrays, (repeated,))
+
+
+@st.composite
+def _laid_out(draw: Any, arrays: st.SearchStrategy[Array], layouts: tuple[Callable[[Array], Array], ...]) -> Array:
+    return draw(st.sampled_from(layouts))(draw(arrays))  # type: ignore[no-any-return]
