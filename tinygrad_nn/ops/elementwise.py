@@ -325,8 +325,8 @@ rad2deg: Unary = elementwise(
 
 
 def _larger_share(t: Any, a: Any, b: Any) -> Any:
-    """t where a > b, half of t at a tie, else 0. The mask is added up in t's dtype: bool + bool would be 'or'."""
-    return t * (a > b) * 0.5 + t * (a >= b) * 0.5
+    """t where a > b, half of t at a tie, else 0."""
+    return t * 0.5 * ((a > b).astype(np.int8) + (a >= b).astype(np.int8))
 
 
 maximum: Binary = elementwise(
