@@ -129,7 +129,10 @@ EXTRA: dict[str, Case] = {
     "abs at 0 among others": Case(np.abs, lambda g, x: g * np.sign(x), fixed(0.0, 1.0, -2.0, 0.0), KINK),
     "abs at 0, gradient 2": Case(np.abs, lambda g, x: g * np.where(x == 0, 2, np.sign(x)), fixed(0.0, 1.0), BAD),
     "relu zeros, another wrong": Case(
-        relu, lambda g, x: g * (x > 0) * np.where(x == 2, 1.02, 1.0), lambda r: np.array([0.0] * 20 + [2.0] + [1] * 20), BAD
+        relu,
+        lambda g, x: g * (x > 0) * np.where(x == 2, 1.02, 1.0),
+        lambda r: np.array([0.0] * 20 + [2.0] + [1] * 20),
+        BAD,
     ),
     "sum of relu zeros": Case(
         lambda x: np.sum(relu(x)), lambda g, x: g * (x > 0), lambda r: np.array([0.0, 0, 1, -1, 0]), KINK
@@ -138,7 +141,9 @@ EXTRA: dict[str, Case] = {
         lambda x: np.sum(relu(x)), lambda g, x: 1.001 * g * (x > 0), lambda r: np.array([0.0, 0, 1, -1, 0]), BAD
     ),
     "signed sum of relu zeros": Case(
-        lambda x: np.sum(relu(x) * np.arange(-2, 3)), lambda g, x: g * (x > 0) * np.arange(-2, 3), fixed(0, 0, 0, 0, 0.0),
+        lambda x: np.sum(relu(x) * np.arange(-2, 3)),
+        lambda g, x: g * (x > 0) * np.arange(-2, 3),
+        fixed(0, 0, 0, 0, 0.0),
         KINK,
     ),
     "max tie, even": Case(np.max, max_tie((0.5, 0.5)), fixed(1.0, 1.0), KINK),
@@ -196,8 +201,12 @@ EXTRA: dict[str, Case] = {
     ),
     "huber near the seam": Case(
         lambda x: np.where(np.abs(x) < 1, x * x / 2, np.abs(x) - 0.5),
-        lambda g, x: g * np.clip(x, -1, 1), fixed(1.0, -1.0, 0.999999, 3.0), GOOD + KINK,
+        lambda g, x: g * np.clip(x, -1, 1),
+        fixed(1.0, -1.0, 0.999999, 3.0),
+        GOOD + KINK,
     ),
     "gradient plus 1e-7": Case(np.sin, lambda g, x: g * np.cos(x) + 1e-7, normal(5), BAD),
-    "float32 factor 1.001": Case(np.sin, lambda g, x: g * np.cos(x) * np.float32(1.001), normal(5, dtype=np.float32), BAD),
-}  # fmt: skip
+    "float32 factor 1.001": Case(
+        np.sin, lambda g, x: g * np.cos(x) * np.float32(1.001), normal(5, dtype=np.float32), BAD
+    ),
+}

@@ -114,7 +114,11 @@ def blame(problem: Problem, check: Callable[[Problem], GradcheckResult]) -> Blam
         k = next(k for k, r in enumerate(result.inputs) if r.verdict == "fail")
         rule = f"{call.rule.co_filename}:{call.rule.co_firstlineno}" if call.rule else None
         argument = moving[k] if len(node.parents) > 1 else None
-        return Blame(node.op.name, argument, call.line or None, rule, mistake(alone, k), result.inputs[k])
+        try:
+            likely = mistake(alone, k)
+        except Exception:  # the rule itself raises, which the report says already
+            likely = None
+        return Blame(node.op.name, argument, call.line or None, rule, likely, result.inputs[k])
     return None
 
 

@@ -12,6 +12,7 @@ from .._types import Array
 from ..errors import ArgumentError, GradcheckError
 from .blame import blame
 from .judge import Outcome, Point, bisect, judge, limits, weaken
+from .numeric import Line
 from .precision import precision
 from .problem import Problem, Recording, gradient_map, problem_of, random_cotangents, spread
 from .structure import Finding, adjoint, algebra, structure, symmetry
@@ -79,7 +80,7 @@ def gradgradcheck(
 
 
 def _second(problem: Problem, tolerance: float, seed: int) -> GradcheckResult:
-    """The tiers on the gradient as a function of the inputs and of the incoming gradient, and the Hessian's symmetry."""
+    """The tiers on the gradient as a function of inputs and incoming gradient, and the Hessian's symmetry."""
 
     def second_order(of: Problem) -> GradcheckResult:
         cotangents = random_cotangents(of.record().values, np.random.default_rng(seed + 1))
@@ -166,7 +167,7 @@ def _cotangent(point: Point, rng: np.random.Generator) -> Array:
     return np.where(point.finite, g / point.unit, 0.0)
 
 
-def _balanced(point: Point, d: Array, rng: np.random.Generator) -> tuple[Any, Array]:
+def _balanced(point: Point, d: Array, rng: np.random.Generator) -> tuple[Line, Array]:
     """A line, and a cotangent under which every output that moves counts about the same."""
     line = point.line(d)
     g = _cotangent(point, rng)
@@ -270,7 +271,7 @@ def _located(
 
 
 def _by_output(point: Point, index: int, at: Outcome, rng: np.random.Generator) -> tuple[str | None, Outcome, float]:
-    """One output whose derivative by the element is wrong by itself, so that the figures can be read; and their unit."""
+    """One output whose derivative by the element is wrong by itself, so that figures can be read; their unit."""
     if point.mid.size == 1:
         return None, at, 1 / point.unit
     d = np.where(np.arange(point.x.size) == index, point.scale, 0.0)
@@ -311,7 +312,7 @@ def _at_kink(point: Point, k: int, report: InputReport, where: Array, kinked: Ar
         line, g = point.line(d), _cotangent(point, rng)
         gradient = point.pull(g)
         outcome = judge(point, line, d, g, gradient, rng)
-        if outcome.verdict == "fail" and mask.sum() > 1 or point.mid.size > 1 and outcome.verdict == "fail":
+        if outcome.verdict == "fail" and (mask.sum() > 1 or point.mid.size > 1):
             outcome = _within(point, line, d, g, gradient, outcome, rng)
         single_element = int(mask.sum()) == 1
         if outcome.verdict in ("fail", "inconclusive"):
@@ -321,6 +322,8 @@ def _at_kink(point: Point, k: int, report: InputReport, where: Array, kinked: Ar
             return
         if outcome.kink and (shown is None or single_element):
             shown = outcome
+            if single_element and point.mid.size > 1:
+                shown = outcome = _readable(point, line, d, outcome, report, rng)
             _write(report, "valid at kink", outcome, (float(d[mask][0]) if single_element else 1.0) / point.unit)
             report.element = None
             if single_element:
@@ -329,13 +332,28 @@ def _at_kink(point: Point, k: int, report: InputReport, where: Array, kinked: Ar
         report.verdict, report.reason = "inconclusive", "kinks were met in some directions only"
 
 
+def _readable(
+    point: Point, line: Line, d: Array, outcome: Outcome, report: InputReport, rng: np.random.Generator
+) -> Outcome:
+    """The outcome for the one output that bends most, so that the figures can be read."""
+    level = len(line.h) // 2
+    bend = np.abs(line.up[level] + line.down[level] - 2 * line.mid)
+    i = int(np.argmax(np.where(np.isfinite(bend), bend, 0.0)))
+    g = np.where(np.arange(point.mid.size) == i, 1 / point.unit, 0.0)
+    single = judge(point, line, d, g, point.pull(g), rng)
+    if single.verdict != "valid at kink":
+        return outcome
+    report.output = point.output_name(i)
+    return single
+
+
 def _place(point: Point, k: int, report: InputReport, index: int) -> None:
     start = point.problem.slices[k].start
     report.element = tuple(int(i) for i in np.unravel_index(index - start, report.shape)) if report.shape else ()
 
 
 def _within(
-    point: Point, line: Any, d: Array, g: Array, gradient: Array, outcome: Outcome, rng: np.random.Generator
+    point: Point, line: Line, d: Array, g: Array, gradient: Array, outcome: Outcome, rng: np.random.Generator
 ) -> Outcome:
     """A second opinion at a kink: is the gradient among what the smooth pieces around it allow?"""
     if (sum_ := _apart(point, d, g)) is not None:

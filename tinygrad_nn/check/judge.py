@@ -155,7 +155,8 @@ def judge(
     exact = point.complex_slope(d)
     if exact is not None:
         slope, size_ = float(g @ exact), 32 * point.eps * float(np.linalg.norm(g * exact))
-        if abs(slope - best.value) <= best.error + size_ and size_ < best.error:  # both methods tell the same
+        told = best.error <= 0.1 * float(np.linalg.norm(g * exact))  # the values say enough to confirm it
+        if told and abs(slope - best.value) <= best.error + size_ and size_ < best.error:
             best = Estimate(slope, size_, best.at, best.steps)
     error = point.tolerance * (best.error + point.sensitivity(g, gradient, d, rng))
     reference = max(size, abs(best.value), 0.0 if size else s.steepness)

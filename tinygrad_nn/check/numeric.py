@@ -2,7 +2,7 @@
 
 The function is sampled at x ± h·d for steps h that grow by a factor 4 from tiny to large. Small steps suffer from
 rounding, which grows as 1/h and can be measured; large steps suffer from curvature, kinks and oscillation, which
-cannot. So estimates are read from the *smallest* step upwards, each as an interval of its rounding error, for as long as
+cannot. So estimates are read from the *smallest* step upwards, each as an interval of its rounding error, as long as
 all intervals met so far have a point in common (Lepski's rule); the one before the last such is taken. Steps so large
 that the function looks smooth again by accident are never reached. Two levels of Richardson extrapolation (Ridders'
 scheme) let the steps grow further before curvature shows.
@@ -51,18 +51,12 @@ class Line:
     down: Array
     eps: float  # the rounding unit that the function computes in
 
-    def differences(self) -> Array:
-        """Central differences at every step, output by output."""
-        return (self.up - self.down) / (2 * self.h[:, None])
 
-
-def sample(
-    f: Callable[[Array], Array], x: Array, d: Array, eps: float, mid: Array, largest: float = 0.5, extra: float = 1.0
-) -> Line:
-    """`f` at x ± h·d. `extra` < 1 lets the steps begin smaller than usual by that factor."""
-    steps = []
+def sample(f: Callable[[Array], Array], x: Array, d: Array, eps: float, mid: Array, largest: float = 0.5) -> Line:
+    """`f` at x ± h·d, for h from `SMALLEST` to `largest`; `mid` is f(x)."""
+    steps: list[float] = []
     h = largest
-    while h > SMALLEST * extra and len(steps) < 64:
+    while h > SMALLEST and len(steps) < 64:
         steps.append(h)
         h /= RATIO
     hs = np.array(steps[::-1])

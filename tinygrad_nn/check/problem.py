@@ -6,9 +6,10 @@ vector; everything else stays as the caller gave it. A module's parameters count
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Problem:
         self.arrays = [np.array(a) for a in arrays]
         self.shapes = [a.shape for a in self.arrays]
         ends = np.cumsum([0, *(a.size for a in self.arrays)]).tolist()
-        self.slices = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        self.slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.size: int = ends[-1]
 
     def with_dtype(self, dtype: Any) -> Problem:
@@ -196,10 +197,11 @@ def random_cotangents(values: Sequence[Array], rng: np.random.Generator) -> list
     """Random upstream gradients of both signs, none near zero; 1 for a single number, so that figures can be read."""
     if len(values) == 1 and values[0].size == 1:
         return [np.ones(values[0].shape, values[0].dtype)]
-    return [cast(Array, spread(rng, v.shape).astype(v.dtype)) for v in values]
+    return [spread(rng, v.shape).astype(v.dtype) for v in values]
 
 
 def spread(rng: np.random.Generator, shape: Any) -> Array:
     """Random numbers of either sign, between 0.5 and 1.5 in size: every element has a say."""
     n = math.prod(shape) if isinstance(shape, tuple) else shape
-    return ((rng.random(n) + 0.5) * rng.choice((-1.0, 1.0), n)).reshape(shape)
+    values: Array = (rng.random(n) + 0.5) * rng.choice((-1.0, 1.0), n)
+    return values.reshape(shape)
