@@ -1,9 +1,10 @@
 """`Module` and `Parameter`: networks as plain objects.
 
 A module is an object with a `forward` method whose attributes are what it is made of. Nothing is registered: setting
-or reading an attribute is ordinary Python, but that a plain tensor cannot take a parameter's place. When its parameters are asked for, they are found by walking the attributes
-in the order they were set, through modules, parameters, lists, tuples and dicts. Parameters of the module itself come
-before those of the modules in it, as in PyTorch.
+or reading an attribute is ordinary Python, but that a plain tensor cannot take a parameter's place. When its
+parameters are asked for, they are found by walking the attributes in the order they were set, through modules,
+parameters, lists, tuples and dicts. Parameters of the module itself come before those of the modules in it, as in
+PyTorch.
 """
 
 from __future__ import annotations
