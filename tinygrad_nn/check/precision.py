@@ -44,18 +44,16 @@ def precision(
         allowed = tolerance * (
             4 * eps * size * depth * max(1.0, off) + 4 * _norm(m - h) + float(np.finfo(g.dtype).tiny)
         )
-        share = allowed / size if size else 0.0
-        report.resolution = max(report.resolution if report.resolution < math.inf else 0.0, share)
+        seen = max(allowed, gap) / size if size else 0.0
         if gap > GROSS * allowed:
             report.verdict = "fail"
             report.reason = (
                 f"the gradient in {report.dtype} differs from that in float64 by {gap / size if size else gap:.2g}"
             )
-        elif gap > allowed or (share > POWERLESS and report.verdict == "pass"):
+        elif seen > POWERLESS and report.verdict == "pass":
             report.verdict = "inconclusive"
-            report.reason = (
-                f"the precision of {report.dtype} hides relative errors below {max(share, gap / (size or 1)):.1g}"
-            )
+            report.reason = f"the precision of {report.dtype} hides relative errors below {seen:.1g}"
+        report.resolution = max(report.resolution if report.resolution < math.inf else 0.0, seen)
 
 
 def _ratio(low: Array, high: Array, eps: float) -> float:
