@@ -11,7 +11,8 @@ import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn import nn, optim
-from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError
+from tinygrad_nn.data.download import Remote, download
+from tinygrad_nn.errors import ArgumentError, DataError, DTypeError, GraphError
 
 # -- complex numbers: not differentiated, and no real gradient comes out of them wrong --------------------------------
 
@@ -135,6 +136,16 @@ def test_a_function_that_is_half_written() -> None:
 def test_saving_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"the folder to write into does not exist: '.*missing'"):
         tg.save(tmp_path / "missing" / "weights.npz", {})
+
+
+def test_a_data_folder_without_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Remote("images", 1, "0" * 64)
+    monkeypatch.setenv("TINYGRAD_NN_DATA", str(tmp_path / "mistyped"))
+    with pytest.raises(DataError, match=r"holds `mnist` \(it is .*mistyped now, where there is none\)"):
+        download(file, [], tmp_path)
+    monkeypatch.delenv("TINYGRAD_NN_DATA")
+    with pytest.raises(DataError, match=r"holds `mnist`\.$"):
+        download(file, [], tmp_path)
 
 
 def test_two_arrays_as_out() -> None:

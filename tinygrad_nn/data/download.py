@@ -71,9 +71,10 @@ def download(file: Remote, mirrors: Sequence[str], folder: Path) -> Path:
 
 
 def _advice(file: Remote) -> str:
+    now = os.environ.get(DATA_VARIABLE)
     return (
         f"Get {file.name}.gz by other means into a folder `mnist`, and set {DATA_VARIABLE} to the folder that holds "
-        "`mnist`."
+        f"`mnist`{f' (it is {now} now, where there is none)' if now else ''}."
     )
 
 
