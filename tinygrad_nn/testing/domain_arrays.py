@@ -100,7 +100,7 @@ def arrays(
     >>> find(tg.testing.arrays("relu", kinks=True), lambda x: x.size == 2 and x.any())
     array([0., 1.])
     """
-    return _one(_domains(domain, 1, kinks)[0], _shape_strategy(shape), _dtype_strategy(dtype), kinks)
+    return _one(checked_domains(domain, 1, kinks)[0], _shape_strategy(shape), _dtype_strategy(dtype), kinks)
 
 
 def tensors(source: st.SearchStrategy[Array] | None = None, *, requires_grad: bool = True) -> st.SearchStrategy[Tensor]:
@@ -148,7 +148,7 @@ def arguments(
     >>> find(tg.testing.arguments("maximum", [(2,), ()]), lambda pair: True)
     (array([0., 1.]), array(2.))
     """
-    chosen = _domains(domain, len(shapes) if not isinstance(shapes, st.SearchStrategy) else None, kinks)
+    chosen = checked_domains(domain, len(shapes) if not isinstance(shapes, st.SearchStrategy) else None, kinks)
     return _arguments(
         chosen,
         shapes if isinstance(shapes, st.SearchStrategy) else st.just(tuple(shapes)),
@@ -254,8 +254,8 @@ def _has_kink(domain: Domain) -> bool:
     return isinstance(domain, Reals) and (domain.distinct or bool(_kinks(domain)))
 
 
-def _domains(domain: Any, count: int | None, kinks: bool) -> tuple[Domain, ...]:
-    """The domains that were asked for, checked."""
+def checked_domains(domain: Any, count: int | None, kinks: bool) -> tuple[Domain, ...]:
+    """The domains that were asked for: none is empty, and with `kinks` one has some."""
     op = None
     if isinstance(domain, Reals | Integers | Booleans):
         domains: tuple[Domain, ...] = (domain,)

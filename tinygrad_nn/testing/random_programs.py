@@ -20,7 +20,7 @@ from ..domains import Case, Domain, Reals
 from ..errors import ArgumentError
 from ..registry import OPS, Op
 from .array_shapes import Shape, broadcastable_shapes
-from .domain_arrays import Array, Operation, arguments, find_op, intervals, nth
+from .domain_arrays import Array, Operation, arguments, checked_domains, find_op, intervals, nth
 
 LARGEST = 1e3  # a step with a larger result is not taken: all that depends on it would be ill-conditioned
 
@@ -132,6 +132,7 @@ def calls(
     found = find_op(op)
     if not found.vjps:
         raise ArgumentError(f"calls: {found.name} has no derivative")
+    checked_domains(found.name, None, kinks)
     return _calls(found.name, dtype, kinks)
 
 
