@@ -183,3 +183,32 @@ def test_what_means_something_else_than_in_pytorch() -> None:
     assert tg.std(x[0], correction=1).item() == pytest.approx(1.0)
     assert x.max(axis=1).tolist() == [3.0, 9.0]
     assert x.size == 6
+
+
+# -- NumPy's functions on tensors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "values"),
+    [
+        (np.ones_like, [[1, 1], [1, 1]]),
+        (np.zeros_like, [[0, 0], [0, 0]]),
+        (lambda x: np.full_like(x, 7), [[7, 7], [7, 7]]),
+        (np.ravel, [3, 1, 2, 5]),
+        (lambda x: np.amax(x, axis=0), [3, 5]),
+        (lambda x: np.amin(x, axis=1), [1, 2]),
+        (np.trace, 8),
+    ],
+)
+def test_numpy_functions_that_give_tensors(function: Callable[[Any], Any], values: Any) -> None:
+    result = function(tg.tensor([[3.0, 1.0], [2.0, 5.0]], requires_grad=True))
+    assert isinstance(result, tg.Tensor)
+    assert result.dtype == np.float32
+    assert result.tolist() == values
+
+
+def test_numpy_functions_that_give_facts() -> None:
+    x = tg.tensor([3.0, 0.0], requires_grad=True)
+    assert np.isclose(x, [3.0, 1e-9]).tolist() == [True, True]
+    assert np.count_nonzero(x) == 1
+    assert np.empty_like(x).shape == (2,)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import creation
 from .ops import einsum, elementwise, index, linalg, reduce, shape
 from .registry import OPS, TWINS
 from .tensor import Tensor
@@ -120,8 +121,13 @@ _PUBLIC = {
 }
 TWINS.update({op.twin: _PUBLIC.get(op.name, op.call) for op in OPS.values() if op.twin is not None})
 _SAME_NAME = """stack split flip roll squeeze expand_dims moveaxis swapaxes tile repeat pad broadcast_arrays where take
-take_along_axis tensordot einsum outer dot"""
+take_along_axis tensordot einsum outer dot trace"""
 TWINS.update({getattr(np, name): _PUBLIC[name] for name in _SAME_NAME.split()})
-TWINS.update({function: _of_arrays(function) for function in (np.shape, np.ndim, np.size, np.allclose, np.array_equal)})
+_OF_ARRAYS = (np.shape, np.ndim, np.size, np.allclose, np.array_equal, np.isclose, np.count_nonzero)
+TWINS.update({function: _of_arrays(function) for function in _OF_ARRAYS})
+TWINS.update(
+    {getattr(np, name): getattr(creation, name) for name in ("zeros_like", "ones_like", "full_like", "empty_like")}
+)
+TWINS.update({np.ravel: shape.flatten, np.amax: reduce.max, np.amin: reduce.min})
 TWINS.update({np.concatenate: shape.concat, np.var: _spread_in_numpys_form(reduce.var)})
 TWINS[np.std] = _spread_in_numpys_form(reduce.std)
