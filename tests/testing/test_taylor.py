@@ -11,7 +11,10 @@ import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn.errors import ArgumentError, MissingExtraError
+from tinygrad_nn.registry import OPS
 from tinygrad_nn.testing import taylor_test
+
+from ..benchmarks import mutations
 
 X = np.array([0.3, -1.2, 0.8, 1.9])
 
@@ -135,6 +138,28 @@ def test_without_power_no_pass(fn: Any, x: Any) -> None:
 def test_float32_is_judged_by_its_own_precision() -> None:
     assert taylor_test(tg.sin, X.astype(np.float32)).verdict == "pass"
     assert taylor_test(sine(1.05), X.astype(np.float32)).verdict == "fail"
+
+
+@pytest.mark.parametrize("kind", [None, "×(1+1e-5)", "one element"])
+def test_every_operation_and_broken_ones(kind: str | None) -> None:
+    """Right rules pass, and broken ones fail, in all of a sample of cases."""
+    names = mutations.smooth()
+    if kind is None:
+        jobs = [(OPS[name], example) for name in names for example in mutations.examples(OPS[name])]
+    else:
+        chosen = [m for m in mutations.mutants(names) if m.kind == kind and m.mode != "jvp"][::6]
+        made = [(m, m.operation()) for m in chosen]
+        jobs = [(op, e) for m, op in made for e in mutations.examples(OPS[m.op]) if mutations.differs(m, op, e)]
+    assert len(jobs) > 50
+    for op, example in jobs:
+        where = example.moving
+
+        def fn(xs: Any, op: Any = op, example: Any = example, where: Any = where) -> Any:
+            moved = dict(zip(where, xs, strict=True))
+            return op.call(*[moved.get(i, a) for i, a in enumerate(example.args)], **example.params)
+
+        result = taylor_test(fn, [example.args[i] for i in where])
+        assert result.verdict == ("fail" if kind else "pass"), f"{op.name} {example.params}: {result}"
 
 
 def test_same_seed_same_result() -> None:

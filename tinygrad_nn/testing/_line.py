@@ -110,16 +110,19 @@ class Line:
     def _derivatives(self, order: int) -> tuple[list[Array], float]:
         inputs, y = self.recorded()
         w = Tensor(self.cotangent.astype(y.dtype))
-        slopes = grad(y, inputs, w, create_graph=order > 1, allow_unused=True)
+        slopes = grad(y, inputs, w, retain_graph=True, allow_unused=True)
         gradient = [
-            np.zeros(p.shape) if g is None else np.asarray(g.detach().data, np.float64)
+            np.zeros(p.shape) if g is None else np.asarray(g.data, np.float64)
             for g, p in zip(slopes, self._moved(), strict=True)
         ]
-        curved = [(g, d) for g, d in zip(slopes, self.direction, strict=True) if g is not None and g.requires_grad]
-        if order < 2 or not curved:
+        if order < 2:
             return gradient, 0.0
-        again = grad([g for g, _ in curved], inputs, [d.astype(g.dtype) for g, d in curved], allow_unused=True)
-        bends = [np.sum(h.data * d) for h, d in zip(again, self.direction, strict=True) if h is not None]
+        again = grad(y, inputs, w, create_graph=True, allow_unused=True)
+        curved = [(g, d) for g, d in zip(again, self.direction, strict=True) if g is not None and g.requires_grad]
+        if not curved:
+            return gradient, 0.0
+        bent = grad([g for g, _ in curved], inputs, [d.astype(g.dtype) for g, d in curved], allow_unused=True)
+        bends = [np.sum(h.data * d) for h, d in zip(bent, self.direction, strict=True) if h is not None]
         return gradient, float(sum(bends))
 
 
