@@ -37,8 +37,13 @@ INTERNAL = {
 # Shown by the example of another name.
 SHOWN_WITH = {
     "tg.autograd.FunctionContext": "tg.autograd.Function",
+    "tg.autograd.GradcheckError": "tg.autograd.gradcheck",
+    "tg.autograd.GradcheckResult": "tg.autograd.gradcheck",
     "tg.load": "tg.save",
     "tg.optim.Optimizer": "tg.optim.SGD",
+    "tg.testing.ManualGradientReport": "tg.testing.compare_manual_gradients",
+    "tg.testing.StepSizeStudy": "tg.testing.step_size_study",
+    "tg.testing.TaylorResult": "tg.testing.taylor_test",
 }
 # Documented by Python itself: the method of a context variable, which every operation calls, so nothing wraps it.
 BUILT_IN = {"tg.is_grad_enabled"}
@@ -53,6 +58,7 @@ NAMESPACES = {
     "tg.nn.init": tg.nn.init,
     "tg.optim": tg.optim,
     "tg.random": tg.random,
+    "tg.testing": tg.testing,
 }
 
 

@@ -92,6 +92,11 @@ def test_gradients_of_programs(program: Program) -> None:
         assert_gradients(program, *program.inputs)
 
 
+@given(programs(operations=["exp", "add", "matmul", "max"], dtype=np.float32))
+def test_dtype_of_programs(program: Program) -> None:
+    assert all(x.dtype == np.float32 for x in (*program.inputs, *program(*program.inputs)))
+
+
 def test_calls_at_kinks() -> None:
     program = find(calls("relu", kinks=True), lambda p: True)
     assert program.inputs[0] == 0.0

@@ -261,5 +261,6 @@ def test_names() -> None:
     assert sorted(testing.__all__, key=str.lower) == testing.__all__
     for name in testing.__all__:
         assert getattr(testing, name).__name__ == name
+    assert set(testing.__all__) == set(dir(testing))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         testing.nothing  # noqa: B018

@@ -62,6 +62,11 @@ _HOME = {
     "taylor": ("TaylorResult", "taylor_test"),
 }
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 if not TYPE_CHECKING:  # a type checker reads the imports above, and then notices a name that does not exist
 
     def __getattr__(name: str) -> Any:

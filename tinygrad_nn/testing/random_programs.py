@@ -34,7 +34,13 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One line of a program: an operation, its arguments (variables or constants), its parameters."""
+    """One line of a program: an operation, its arguments (variables or constants), its parameters.
+
+    >>> import numpy as np
+    >>> import tinygrad_nn as tg
+    >>> tg.testing.Step("sum", (np.ones((2, 3)),), {"axis": (0,), "keepdims": False}).run([])
+    array([2., 2., 2.])
+    """
 
     op: str
     arguments: tuple[Any, ...]
