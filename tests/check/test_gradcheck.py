@@ -207,6 +207,7 @@ def test_overflow_in_float16_is_inconclusive() -> None:
         (lambda: 1, (), ArgumentError, "no input to check"),
         (lambda x: 3, (np.ones(2),), ArgumentError, "must return floating"),
         (lambda x: x, (np.ones(2, dtype=complex),), DTypeError, "only real"),
+        (lambda x: x * 1j, (np.ones(2),), DTypeError, "returns complex"),
     ],
 )
 def test_refusals(fn: Any, inputs: Any, error: type[Exception], message: str) -> None:

@@ -72,9 +72,10 @@ class Point:
         """The function along `d`."""
         size = float(np.max(np.abs(d), initial=0.0)) or 1.0
         largest = 0.5 * 2.0 ** math.ceil(min(max(0.0, -math.log2(size)), 40.0))
-        return sample(self._at, self.x, d, self.eps, np.where(self.finite, self.mid, 0.0), largest)
+        return sample(self.at, self.x, d, self.eps, np.where(self.finite, self.mid, 0.0), largest)
 
-    def _at(self, x: Array) -> Array:
+    def at(self, x: Array) -> Array:
+        """The values of the function at a vector of all inputs; 0 for those that are not finite at the inputs."""
         y = self.problem.at(x)
         return y if self.finite.all() else np.where(self.finite, y, 0.0)
 
@@ -200,27 +201,6 @@ def _unclear(s: Slopes) -> str:
     if not math.isfinite(s.central.value) and s.central.steps == 0:
         return "the function is not finite around the input"
     return "the slopes at different steps do not agree: too rough a function, or too near a kink"
-
-
-def limits(point: Point, line: Line, d: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """The smallest and largest slope of every output along `d` among the smooth pieces that meet at a kink; errors.
-
-    These are the slopes on both sides, and at random points nearby: what the limits of gradients there allow.
-    """
-    level = 10
-    ok = np.isfinite(line.up[: level + 1]).all() and np.isfinite(line.down[: level + 1]).all()
-    level = level if ok else 4
-    h = line.h[level]
-    slopes_ = [(line.up[level] - line.mid) / h, (line.mid - line.down[level]) / h]
-    noise = 8 * line.eps * np.abs(line.mid) / h
-    for _ in range(16):
-        near = point.x + point.direction(rng, d != 0) * (64 * h)
-        slope = (point._at(near + h * d) - point._at(near - h * d)) / (2 * h)
-        if np.isfinite(slope).all():
-            slopes_.append(slope)
-    stack = np.array(slopes_)
-    low, high = stack.min(axis=0), stack.max(axis=0)
-    return low, high, noise + 1e-6 * np.maximum(np.abs(low), np.abs(high))
 
 
 Judge = Callable[[Array], Outcome]  # the verdict when only the elements of a mask move
