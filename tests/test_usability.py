@@ -12,7 +12,7 @@ import pytest
 import tinygrad_nn as tg
 from tinygrad_nn import nn, optim
 from tinygrad_nn.data.download import Remote, download
-from tinygrad_nn.errors import ArgumentError, DataError, DTypeError, GraphError
+from tinygrad_nn.errors import ArgumentError, DataError, DTypeError, GraphError, ShapeError
 
 # -- complex numbers: not differentiated, and no real gradient comes out of them wrong --------------------------------
 
@@ -131,6 +131,12 @@ def test_a_function_that_is_half_written() -> None:
         tg.autograd.Function.apply(x)
     with pytest.raises(ArgumentError, match=r"must return Tensors, not float32\(1,\); return tg\.asarray\(result\)"):
         ReturnsArray.apply(x)
+
+
+@pytest.mark.parametrize("number", [3, 3.0, np.float32(3), tg.tensor(3.0)])
+def test_a_layer_called_with_a_number(number: Any) -> None:
+    with pytest.raises(ShapeError, match=r"Linear\(in_features=2, out_features=2\): the input .* has no axis"):
+        nn.Linear(2, 2)(number)
 
 
 def test_saving_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:

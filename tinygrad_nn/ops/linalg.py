@@ -105,9 +105,14 @@ def _misaligned(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> ShapeErro
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
-    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or bias.shape != weight.shape[:1]:
+    if (
+        weight.ndim != 2
+        or not getattr(x, "ndim", 0)
+        or x.shape[-1] != weight.shape[1]
+        or bias.shape != weight.shape[:1]
+    ):
         raise ShapeError(
-            f"linear: x {x.shape}, weight {weight.shape} and bias {bias.shape} do not fit: "
+            f"linear: x {describe(x)}, weight {describe(weight)} and bias {describe(bias)} do not fit: "
             "x is (..., in), weight (out, in), bias (out,)"
         )
     y = _product(x, weight.T)
