@@ -115,7 +115,7 @@ def test_right_gradients_are_right() -> None:
         ("no batch sum", "b3", 1, "the sum over axis 0 is missing"),
         ("no sigmoid", "b2", 4, "the derivative of sigmoid is missing"),
         ("sigmoid of the result", "b2", 4, "the derivative of sigmoid is taken at its result"),
-        ("W2 not transposed", "b1", 2, "argument 1 of matmul, which gives (32, 6), is transposed the wrong way"),
+        ("W2 not transposed", "b1", 2, "argument 1 of matmul with W2 is transposed the wrong way"),
         ("no tanh", "b1", 2, "the derivative of tanh is missing"),
         ("no upstream", "b1", 2, "the gradient from above is missing at tanh"),
         ("transposed", "W2", 1, "transposed"),
@@ -177,7 +177,43 @@ def test_missing_branch_of_a_residual_block() -> None:
     g = {"W": h.T @ dz, "V": X.T @ ((dz @ w) * (1 - h**2))}  # dy itself, through the shortcut, forgotten
     report = compare_manual_gradients(residual, {"V": w, "W": w.T}, g)
     assert report.first_wrong is not None and report.first_wrong.name == "V"
-    assert "a branch is missing: the gradient through argument 0 of add" in report.first_wrong.mistake
+    assert "the gradient through argument 0 of add is not added" in report.first_wrong.mistake
+
+
+def test_the_same_mistake_in_every_layer() -> None:
+    def deep(p: Any) -> Any:
+        h = X
+        for w in p.values():
+            h = tg.tanh(h @ w)
+        return (h**2).sum()
+
+    ws = {f"W{k}": RNG.normal(size=(7, 7)) * 0.3 for k in range(4)}
+    hs = [X]
+    for w in ws.values():
+        hs.append(np.tanh(hs[-1] @ w))
+    g, dz = {}, 2 * hs[-1]  # tanh' forgotten each time
+    for name in reversed(ws):
+        g[name] = hs[int(name[1])].T @ dz
+        dz = dz @ ws[name].T
+    report = compare_manual_gradients(deep, ws, g)
+    assert report.first_wrong is not None and report.first_wrong.name == "W3"
+    assert report.first_wrong.mistake == "the derivative of tanh is missing, everywhere"
+    assert "It explains all 4" in report.mistake
+
+
+def test_backward_through_time_cut_off() -> None:
+    def rnn(p: Any, cut: bool = False) -> Any:
+        h = tg.asarray(np.zeros((N, 7)))
+        for _ in range(4):
+            h = tg.tanh(X @ p["W"] + (h.detach() if cut else h) @ p["U"] + p["b"])
+        return (h**2).sum()
+
+    p = {"W": RNG.normal(size=(7, 7)) * 0.3, "U": RNG.normal(size=(7, 7)) * 0.3, "b": RNG.normal(size=7)}
+    leaves = {name: tg.tensor(a, requires_grad=True) for name, a in p.items()}
+    rnn(leaves, cut=True).backward()
+    report = compare_manual_gradients(rnn, p, {name: t.grad for name, t in leaves.items()})
+    mistakes = {g.mistake for g in report.gradients}
+    assert mistakes == {"the gradient through argument 0 of matmul with U is not added, everywhere"}, report
 
 
 def test_gradients_layer_by_layer() -> None:
@@ -256,3 +292,30 @@ def test_parameter_the_loss_does_not_use() -> None:
 def test_errors(call: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_torchs_gradients_are_right(dtype: str, scale: float) -> None:
+    """Gradients by someone else, in their own order of summation: rounding differs, nothing else."""
+    torch = pytest.importorskip("torch")
+    ours = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 8), nn.Tanh())
+    theirs = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(27, 8),
+        torch.nn.Tanh(),
+    )  # fmt: skip
+    state = {name: RNG.normal(0, scale, a.shape).astype(dtype) for name, a in ours.state_dict().items()}
+    ours.to(dtype).load_state_dict(state)
+    theirs.to(getattr(torch, dtype)).load_state_dict({name: torch.from_numpy(a) for name, a in state.items()})
+    x, labels = RNG.normal(size=(16, 1, 8, 8)).astype(dtype), RNG.integers(0, 8, 16)
+    torch.nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(labels)).backward()
+    gradients = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
+
+    def entropy(model: Any) -> Any:
+        return nn.functional.cross_entropy(model(tg.tensor(x)), labels)
+
+    report = compare_manual_gradients(entropy, ours, gradients)
+    assert report, report
+    gradients["0.weight"] = np.flip(gradients["0.weight"], (2, 3))
+    report = compare_manual_gradients(entropy, ours, gradients)
+    assert report.first_wrong is not None and report.first_wrong.mistake == "reversed along axis 2, 3"

@@ -331,7 +331,7 @@ def _explain(report: ManualGradientReport, run: _Run, by_hand: dict[str, Array],
     elif len(alike) == len(wrong):
         report.mistake += f" It explains all {len(wrong)} that are wrong: look at what is passed down to {first.name}."
     else:
-        report.mistake += " Mend it first: it may be all that is wrong with the others."
+        report.mistake += " Mend it first: those behind it may be wrong because of it."
 
 
 def _elements(g: GradientComparison) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -137,15 +138,45 @@ class Recorded(Protocol):
         """The gradients of these tensors by one walk."""
 
 
+class Plant(NamedTuple):
+    """A mistake in the rules of one node for the arguments `edges`; `everywhere`: not to be planted at one alone."""
+
+    text: str
+    node: Node
+    edges: list[int]
+    mistake: Mistake
+    everywhere: bool = False
+
+
 def backward_mistakes(run: Recorded, name: str, wrong: dict[str, Array]) -> tuple[str, list[str]]:
-    """A single mistake in backward that gives the wrong gradient of `name`, and all the wrong ones that it gives."""
-    target = run.tensors[name]._node
-    path = dependents(run.nodes, [target])
+    """A single mistake in backward that gives the wrong gradient of `name`, and all the wrong ones that it gives.
+
+    A mistake is made at one operation, or at all of the kind, as in a function that every layer uses.
+    """
+    reach = dependents(run.nodes, [run.tensors[name]._node])
+    path = dependents(run.nodes, [run.tensors[n]._node for n in wrong])
+    names = {t._node: n for n, t in run.tensors.items()}
+    uses = Counter(parent for node in run.nodes if node in path for parent in node.parents)
+    nodes = [node for node in run.nodes if isinstance(node, Node) and node in path]
+    kinds: dict[str, list[Plant]] = {}
+    for node in nodes:
+        for plant in _plants(node, path, names, uses):
+            kinds.setdefault(plant.text, []).append(plant)
+    trials: list[tuple[str, list[Plant]]] = []  # those that can change the gradient of `name`
+    for text, plants in kinds.items():
+        if not any(plant.node in reach for plant in plants):
+            continue
+        if len(plants) > 1:
+            trials.append((f"{text}, everywhere", plants))
+        for plant in plants:
+            if plant.node in reach and not plant.everywhere:
+                where = f", where the result is {plant.node.shape}" if len(plants) > 1 else ""
+                trials.append((text + where, [plant]))
     best: tuple[str, list[str]] = ("", [])
-    nodes = (node for node in run.nodes if isinstance(node, Node) and node in path)
-    trials = (trial for node in nodes for trial in _plants(node, path, run))
-    for text, node, edges, mistake in itertools.islice(trials, MOST_TRIALS):
-        with _planted(node, edges, mistake), np.errstate(all="ignore"):
+    for text, plants in sorted(trials, key=lambda trial: trial[1][0].node.order)[:MOST_TRIALS]:
+        with ExitStack() as stack, np.errstate(all="ignore"):
+            for plant in plants:
+                stack.enter_context(_planted(plant))
             found = run.gradients_of(list(wrong))
         explained = [n for n, g in wrong.items() if alike(g, found[n])]
         if name in explained and len(explained) > len(best[1]):
@@ -155,70 +186,59 @@ def backward_mistakes(run: Recorded, name: str, wrong: dict[str, Array]) -> tupl
     return best
 
 
-def _plants(node: Node, path: set[AnyNode], run: Recorded) -> Iterator[tuple[str, Node, list[int], Mistake]]:
+def _plants(node: Node, path: set[AnyNode], names: Mapping[Any, str], uses: Mapping[Any, int]) -> Iterator[Plant]:
     """The mistakes one could make at this node: in words, and where and how to plant them."""
     op = node.op
     edges = [i for i, parent in enumerate(node.parents) if parent is not None and parent in path]
     tracked = [parent for parent in node.parents if parent is not None]
-    at = f"{op.name}, which gives {node.shape}"
+    known = [names[parent] for parent in tracked if parent in names]
+    at = f"{op.name} with {' and '.join(known)}" if known else op.name
     if len(tracked) == 1 and op.kind != "linear" and tracked[0].shape == node.shape and len(node.parents) == 1:
-        yield f"the derivative of {op.name} is missing", node, edges, lambda rule, g, saved, params: g
+        yield Plant(f"the derivative of {op.name} is missing", node, edges, lambda rule, g, saved, params: g)
         y = node.saved[0] if node.saved else None
         if op.kind == "elementwise" and y is not None and not op.residual:
             after = np.asarray(op.forward(y, **node.params))[()]
-            yield (
-                f"the derivative of {op.name} is taken at its result instead of its argument",
-                node,
-                edges,
-                lambda rule, g, saved, params: rule(g, after, y, **params),
-            )
-    yield (
+            text = f"the derivative of {op.name} is taken at its result instead of its argument"
+            yield Plant(text, node, edges, lambda rule, g, saved, params: rule(g, after, y, **params))
+    yield Plant(
         f"the gradient from above is missing at {at}: ones went in its place",
         node,
         edges,
         lambda rule, g, saved, params: rule(np.ones(g.shape, g.dtype)[()], *saved, **params),
     )
-    if op.name in ("matmul", "linear"):
-        for i in edges:
-            j = 1 - i if i < 2 else None
-            other = node.saved[j + 1] if node.saved and j is not None else None
-            if isinstance(other, np.ndarray) and other.ndim == 2 and other.shape[0] == other.shape[1]:
-                yield (
-                    f"argument {j} of {at}, is transposed the wrong way for the gradient of argument {i}",
-                    node,
-                    [i],
-                    lambda rule, g, saved, params, j=j, other=other: rule(
-                        g, *(other.T if k == j + 1 else s for k, s in enumerate(saved)), **params
-                    ),
-                )
     for i in edges:
         parent = node.parents[i]
-        uses = sum(1 for n in run.nodes if n in path for p in n.parents if p is parent)
-        if parent is None or uses < 2:
-            continue
-        shape, dtype = parent.shape, parent.dtype
-        yield (
-            f"a branch is missing: the gradient through argument {i} of {at}, is not added",
-            node,
-            [i],
-            lambda rule, g, saved, params, shape=shape, dtype=dtype: np.zeros(shape, dtype)[()],
-        )
-        yield (
-            f"a branch has the wrong sign: the gradient through argument {i} of {at}",
-            node,
-            [i],
-            lambda rule, g, saved, params: rule(-g, *saved, **params),
-        )
+        assert parent is not None
+        zero = np.zeros(parent.shape, parent.dtype)[()]
+        through = f"the gradient through argument {i} of {at}"
+        branch = uses[parent] > 1
+        yield Plant(f"{through} is not added", node, [i], lambda rule, g, saved, params, z=zero: z, not branch)
+        if branch:
+            yield Plant(
+                f"{through} has the wrong sign", node, [i], lambda rule, g, saved, params: rule(-g, *saved, **params)
+            )
+        j = 1 - i
+        other = node.saved[j + 1] if op.name in ("matmul", "linear") and i < 2 and node.saved else None
+        if isinstance(other, np.ndarray) and other.ndim == 2 and other.shape[0] == other.shape[1]:
+            yield Plant(
+                f"argument {j} of {at} is transposed the wrong way for the gradient of argument {i}",
+                node,
+                [i],
+                lambda rule, g, saved, params, j=j, other=other: rule(
+                    g, *(other.T if k == j + 1 else s for k, s in enumerate(saved)), **params
+                ),
+            )
 
 
 @contextmanager
-def _planted(node: Node, edges: list[int], mistake: Mistake) -> Iterator[None]:
+def _planted(plant: Plant) -> Iterator[None]:
     """Let one recorded node have wrong rules for some of its arguments."""
+    node = plant.node
     right = node.op
 
     def rule(i: int, g: Any, *saved: Any, **params: Any) -> Any:
-        if i in edges:
-            return mistake(right.vjps[i], g, saved, params)
+        if i in plant.edges:
+            return plant.mistake(right.vjps[i], g, saved, params)
         return right.vjps[i](g, *saved, **params)
 
     node.op = replace(right, vjps=Each(rule))
