@@ -117,7 +117,10 @@ class Point:
             up, down = (pull(self.problem.record(self.problem.split(x)), g) for x in (self.x + step, self.x - step))
             change = max(change, abs(float((up - gradient + (down - gradient)) @ d)))
         jumped = not change <= 1e-3 * float(np.linalg.norm(terms))  # across a kink, or a rule that is not continuous
-        return rounding + (0.0 if jumped else 4 * change)
+        # Large contributions may have cancelled on the way back. The walk is linear in g, so scaled by what is no power
+        # of 2, and scaled back, all that can change is their rounding.
+        cancelled = max(abs(float((pull(self.recording, g * c) / c - gradient) @ d)) for c in (1.1, 0.7, 1.3))
+        return rounding + 4 * cancelled + (0.0 if jumped else 4 * change)
 
 
 def pull(recording: Recording, g: Array) -> Array:
@@ -139,6 +142,8 @@ def judge(
     analytic, size = float(np.sum(terms)), float(np.linalg.norm(terms))
     if not math.isfinite(analytic):
         return _not_finite(analytic, s)
+    if s.jump:
+        return Outcome("inconclusive", analytic, reason=_singular(1.0))
     if s.growth > SINGULAR and not (s.right.plateau and s.left.plateau and not s.kink):
         return Outcome("inconclusive", analytic, reason=_singular(s.growth))
     if s.kink and not smooth:
