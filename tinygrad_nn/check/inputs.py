@@ -43,7 +43,7 @@ def _joint(point: Point, rng: np.random.Generator) -> list[float] | None:
         return None
     shares = [math.inf] * len(point.problem.arrays)
     for i in range(TRIALS):
-        outcome, _, gradient, d = trial(point, slice(None), rng, even=i > 0)
+        outcome, _, gradient, d = trial(point, slice(None), rng, relative=i > 0, even=i > 0)
         if outcome.verdict != "pass":
             return None
         for k, s in enumerate(point.problem.slices):
@@ -58,14 +58,15 @@ def _alone(check: InputCheck) -> None:
     unclear: Outcome | None = None
     smooth = False
     for i in range(TRIALS):
-        outcome, g, gradient, _ = trial(check.point, check.where, check.rng, even=i > 0, smooth=smooth)
+        how = {"relative": i > 0, "even": i > 0 and unclear is None}  # what was unclear must not lose its weight
+        outcome, g, gradient, _ = trial(check.point, check.where, check.rng, **how, smooth=smooth)
         if outcome.kink:
             kinked = kinked_elements(check)
             if kinked.any():
                 at_kink(check, kinked, TRIALS)
                 return
             smooth = True  # rounding looked like a kink
-            outcome, g, gradient, _ = trial(check.point, check.where, check.rng, even=i > 0, smooth=smooth)
+            outcome, g, gradient, _ = trial(check.point, check.where, check.rng, **how, smooth=smooth)
         if outcome.verdict == "fail":
             if check.located(check.where, g, gradient, outcome):
                 return

@@ -75,6 +75,7 @@ class Slopes:
     noise: float  # standard deviation of the rounding error of the projected value
     steepness: float  # the largest slope of a chord at larger steps: what the function visibly does
     growth: float  # how the one-sided slopes grow as h falls: h^-growth; 0 for a proper slope
+    jump: bool  # whether the value changes at once, by the same amount however small the step
 
     @property
     def kink(self) -> bool:
@@ -106,7 +107,15 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     left = _climb(h, down / h, noise * math.sqrt(2), RATIO, RATIO)
     chords = np.abs(np.concatenate([(up / h)[central.at :], (down / h)[central.at :]]))
     steepness = float(np.max(chords[np.isfinite(chords)], initial=0.0))
-    return Slopes(central, right, left, noise, steepness, _growth(h, up, down, noise))
+    return Slopes(
+        central, right, left, noise, steepness, _growth(h, up, down, noise), _jump(up, floor) or _jump(down, floor)
+    )
+
+
+def _jump(change: Array, floor: float) -> bool:
+    first = change[:FEW]
+    size = float(np.abs(first).min())
+    return size > 100 * floor and float(np.ptp(first)) <= 1e-3 * size
 
 
 def _noise(h: Array, up: Array, down: Array, both: Array) -> float:

@@ -35,13 +35,19 @@ def balanced(point: Point, line: Line, g: Array) -> Array:
 
 
 def trial(
-    point: Point, where: Any, rng: np.random.Generator, *, even: bool = False, smooth: bool = False
+    point: Point,
+    where: Any,
+    rng: np.random.Generator,
+    *,
+    relative: bool = False,
+    even: bool = False,
+    smooth: bool = False,
 ) -> tuple[Outcome, Array, Array, Array]:
     """One random direction over the elements `where`: the outcome, the cotangent, the gradient and the direction.
 
-    If `even`, tiny elements move by their own size, and results count alike whatever their size.
+    If `relative`, every element moves by its own size; if `even`, results count alike whatever their size.
     """
-    d = point.direction(rng, where, relative=even)
+    d = point.direction(rng, where, relative)
     line, g = point.line(d), cotangent(point, rng)
     if even:
         g = balanced(point, line, g)
