@@ -218,3 +218,9 @@ def test_numpy_functions_that_give_facts() -> None:
     assert np.isclose(x, [3.0, 1e-9]).tolist() == [True, True]
     assert np.count_nonzero(x) == 1
     assert np.empty_like(x).shape == (2,)
+
+
+def test_what_is_no_matter_of_shapes_is_no_shape_error() -> None:
+    with pytest.raises(ArgumentError, match="power: cannot take .* negative integer powers") as caught:
+        tg.tensor([2]) ** -1
+    assert not isinstance(caught.value, ShapeError)

@@ -59,7 +59,13 @@ def describe(value: object) -> str:
 def operation_error(name: str, args: tuple[object, ...], cause: Exception) -> TinygradError:
     """The error for operation `name` that NumPy refused with `cause`: what was given, and NumPy's reason."""
     given = ", ".join(describe(a) for a in args)
-    kind = DTypeError if isinstance(cause, TypeError) else AxisError if isinstance(cause, IndexError) else ShapeError
+    if isinstance(cause, TypeError):
+        kind: type[TinygradError] = DTypeError
+    elif isinstance(cause, IndexError):
+        kind = AxisError
+    else:
+        shapes = any(word in str(cause) for word in ("broadcast", "shape", "dimension", "axis", "size"))
+        kind = ShapeError if shapes else ArgumentError
     return kind(f"{name}: cannot take ({given}): {cause}")
 
 

@@ -21,6 +21,7 @@ from .modes import enable_grad, is_grad_enabled
 from .registry import OPS
 from .tensor import Tensor, asarray, recorded, seed, wrap
 from .transforms import gradients
+from .tree import LEAF, flatten, unflatten
 
 __all__ = ["grad", "jvp", "value_and_grad", "vjp"]
 
@@ -28,11 +29,14 @@ __all__ = ["grad", "jvp", "value_and_grad", "vjp"]
 def grad(fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the gradient of `fn` by the argument at `argnums` (a tuple of gradients for a tuple).
 
-    `fn` returns a single element; with `has_aux` it returns (value, anything), and the result is (gradient, anything).
+    The argument is a Tensor or an array, or a list, tuple or dict of them, nested as you like; the gradient has its
+    form. `fn` returns a single element; with `has_aux` (value, anything), and the result is (gradient, anything).
 
     >>> import tinygrad_nn as tg
     >>> tg.func.grad(tg.func.grad(lambda x: x**3))(2.0)
     tensor(12.)
+    >>> tg.func.grad(lambda p: p["a"] * p["b"])({"a": tg.tensor(2.0), "b": tg.tensor(5.0)})
+    {'a': tensor(5.), 'b': tensor(2.)}
     """
     both = value_and_grad(fn, argnums, has_aux)
 
@@ -57,44 +61,48 @@ def value_and_grad(
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if any(not -len(args) <= i < len(args) for i in chosen):
             raise ArgumentError(f"grad: argnums {argnums} for {len(args)} arguments")
-        fresh = list(args)
+        traced = {i: _Traced(args[i]) for i in chosen}
+        sources = [s for i in chosen for s in traced[i].sources]
+        inputs = list(args)
         for i in chosen:
-            fresh[i] = _fresh(args[i])
-        sources = [fresh[i] for i in chosen]
+            inputs[i] = traced[i].tree
         with enable_grad():
-            result = fn(*fresh, **kwargs)
+            result = fn(*inputs, **kwargs)
         value, aux = result if has_aux else (result, None)
         if not isinstance(value, Tensor) or value.size != 1:
             raise ArgumentError(f"grad: the function must return one number as a Tensor, not {describe(value)}")
-        (*found,) = _pull(value, None, sources)
+        found = _in_form([traced[i] for i in chosen], _pull(value, None, sources))
         value = _leave(value, sources)
-        return (value, aux) if has_aux else value, found[0] if isinstance(argnums, int) else tuple(found)
+        return (value, aux) if has_aux else value, found[0] if isinstance(argnums, int) else found
 
     return both
 
 
-def vjp(fn: Callable[..., Tensor], *primals: ArrayLike) -> tuple[Tensor, Callable[[ArrayLike], tuple[Tensor, ...]]]:
+def vjp(fn: Callable[..., Tensor], *primals: Any) -> tuple[Tensor, Callable[[ArrayLike], tuple[Any, ...]]]:
     """The value of `fn` at `primals`, and the function from a cotangent to the cotangents of the arguments.
+
+    Arguments may be nested lists, tuples and dicts of arrays, as for `grad`.
 
     >>> import tinygrad_nn as tg
     >>> y, pull = tg.func.vjp(lambda x: x * x, tg.tensor([1.0, 2.0]))
     >>> pull(tg.tensor([1.0, 10.0]))
     (tensor([ 2., 40.]),)
     """
-    sources = [_fresh(p) for p in primals]
+    traced = [_Traced(p) for p in primals]
+    sources = [s for t in traced for s in t.sources]
     with enable_grad():
-        value = _one_tensor("vjp", fn(*sources))
+        value = _one_tensor("vjp", fn(*(t.tree for t in traced)))
 
-    def pull_back(cotangent: ArrayLike) -> tuple[Tensor, ...]:
-        return _pull(value, cotangent, sources)
+    def pull_back(cotangent: ArrayLike) -> tuple[Any, ...]:
+        return _in_form(traced, _pull(value, cotangent, sources))
 
     return _leave(value, sources), pull_back
 
 
-def jvp(
-    fn: Callable[..., Tensor], primals: Sequence[ArrayLike], tangents: Sequence[ArrayLike]
-) -> tuple[Tensor, Tensor]:
-    """The value of `fn` at `primals`, and its derivative in the direction `tangents`.
+def jvp(fn: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """The value of `fn` at `primals`, and its derivative in the direction `tangents`, of the same form.
+
+    Arguments may be nested lists, tuples and dicts of arrays, as for `grad`.
 
     >>> import tinygrad_nn as tg
     >>> tg.func.jvp(lambda x: x**3, (2.0,), (1.0,))
@@ -107,14 +115,43 @@ def jvp(
         )
     if len(primals) != len(tangents):
         raise ArgumentError(f"jvp: {len(primals)} primals but {len(tangents)} tangents")
-    sources = [_fresh(p) for p in primals]
-    moves = [asarray(t) for t in tangents]
-    for s, t in zip(sources, moves, strict=True):
-        if s.shape != t.shape:
-            raise ArgumentError(f"jvp: tangent {describe(t)} for primal {describe(s)}")
+    traced = [_Traced(p) for p in primals]
+    sources = [s for t in traced for s in t.sources]
+    moves = [asarray(m) for t, tangent in zip(traced, tangents, strict=True) for m in t.leaves_of(tangent)]
+    for s, m in zip(sources, moves, strict=True):
+        if s.shape != m.shape:
+            raise ArgumentError(f"jvp: tangent {describe(m)} for primal {describe(s)}")
     with enable_grad():
-        value = _one_tensor("jvp", fn(*sources))
+        value = _one_tensor("jvp", fn(*(t.tree for t in traced)))
     return _leave(value, sources), _push(value, sources, moves)
+
+
+class _Traced:
+    """An argument as a trace sees it: the same tree, with fresh tensors (`sources`) for its leaves."""
+
+    def __init__(self, argument: Any) -> None:
+        leaves, structure = flatten(argument)
+        # A list of plain numbers is an array, a list of arrays a tree.
+        if isinstance(argument, list | tuple) and not any(hasattr(leaf, "dtype") for leaf in leaves):
+            leaves, structure = [argument], LEAF
+        self.structure = structure
+        self.sources = [_fresh(leaf) for leaf in leaves]
+        self.tree = unflatten(structure, self.sources)
+
+    def leaves_of(self, tangent: Any) -> list[Any]:
+        """The leaves of a tangent, which must have the form of the argument."""
+        if self.structure is LEAF:
+            return [tangent]
+        leaves, structure = flatten(tangent)
+        if structure != self.structure:
+            raise ArgumentError(f"jvp: the tangent {tangent!r:.200} has not the form of its primal")
+        return leaves
+
+
+def _in_form(traced: Sequence[_Traced], found: Sequence[Tensor]) -> tuple[Any, ...]:
+    """The gradients of all sources, each argument's in its own form."""
+    rest = iter(found)
+    return tuple(unflatten(t.structure, [next(rest) for _ in t.sources]) for t in traced)
 
 
 def _fresh(x: ArrayLike) -> Tensor:
