@@ -16,6 +16,7 @@ from tinygrad_nn.check import judge
 from tinygrad_nn.errors import ArgumentError, DTypeError, TinygradError
 
 from .cases import EXTRA, PUBLIC, Case, function
+from .held_out import HELD_OUT
 
 SEEDS = 50
 
@@ -39,6 +40,13 @@ def test_extra_case(name: str) -> None:
     seeds = 10
     found = verdicts(EXTRA[name], seeds)
     assert sum(found[v] for v in EXTRA[name].right) >= seeds - 1, dict(found)  # hidden noise may be missed once
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_held_out_case(name: str) -> None:
+    with np.errstate(all="ignore"):
+        found = verdicts(HELD_OUT[name], 5)
+    assert set(found) <= set(HELD_OUT[name].right), dict(found)
 
 
 def quiet(fn: Any, *inputs: Any, **options: Any) -> GradcheckResult:
