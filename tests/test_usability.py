@@ -224,3 +224,17 @@ def test_what_is_no_matter_of_shapes_is_no_shape_error() -> None:
     with pytest.raises(ArgumentError, match="power: cannot take .* negative integer powers") as caught:
         tg.tensor([2]) ** -1
     assert not isinstance(caught.value, ShapeError)
+
+
+def test_pytorchs_names_are_translated() -> None:
+    with pytest.raises(AttributeError, match="'Tensor' object has no attribute 'unsqueeze'; here it is expand_dims"):
+        tg.ones(2).unsqueeze(0)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = tg.ones(2).nonsense
+
+
+@pytest.mark.parametrize("name", ["view", "clone", "dim", "numel", "to", "expand", "clamp", "t", "amax"])
+def test_translations_exist(name: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(tg.ones(2), name)
+    assert hasattr(tg.ones(2), str(caught.value).split("here it is ")[1].split("(")[0])
