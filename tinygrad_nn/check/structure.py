@@ -61,12 +61,13 @@ def algebra(problem: Problem, recording: Recording, rng: np.random.Generator) ->
     one, two = recording.vjp(first), recording.vjp(second)
     sums, none = recording.vjp(both), recording.vjp([np.zeros_like(g) for g in first])
     eps = max(float(np.finfo(g.dtype).eps) for g in one)
+    incoming = sum(_norm(g) for g in (*first, *second))  # contributions of this size may have cancelled
     for k, (g, h, s, zero) in enumerate(zip(one, two, sums, none, strict=True)):
         if not (np.isfinite(g).all() and np.isfinite(h).all()):
             continue
         if np.any(zero):
             yield k, "the gradient for an incoming gradient of 0 is not 0: does the rule ignore the incoming gradient?"
-        elif _norm(s - (a * g + b * h)) > ROUNDING * eps * (_norm(g) + _norm(h)):
+        elif _norm(s - (a * g + b * h)) > ROUNDING * eps * (_norm(g) + _norm(h) + incoming):
             yield k, "the gradient is not linear in the incoming gradient"
     odd = [_strided(x) for x in problem.arrays]
     if not any(x.size > 1 for x in odd):
