@@ -183,7 +183,7 @@ def test_integers_stand_still() -> None:
         (lambda: taylor_test(tg.sin, X, direction=[X]), "built as x is"),
         (lambda: taylor_test(tg.sin, X, gradient=np.cos(X)), "one number"),
         (lambda: taylor_test(lambda x: np.sin(x.data), X), "cannot trace"),
-        (lambda: taylor_test(tg.log, -1.0), "finite at x"),
+        (lambda: taylor_test(tg.log, -1.0), "finite real numbers at x"),
         (lambda: taylor_test(tg.sin, X, steps=[0.1, 0.2]), "at least 6 positive steps"),
     ],
 )

@@ -12,7 +12,7 @@ from ..errors import ArgumentError, describe
 from ..modes import enable_grad, no_grad
 from ..tensor import Tensor
 from ..transforms import grad
-from ..tree import flatten, tree_map, unflatten
+from ..tree import flatten, unflatten
 
 
 class Line:
@@ -33,7 +33,7 @@ class Line:
         self.direction = self._direction(direction, rng)
         self.value = np.asarray(self.at([self.point[i] for i in self.moving]))
         if self.value.dtype.kind != "f" or not np.all(np.isfinite(self.value)):
-            raise ArgumentError(f"{name}: the function must be real and finite at x, but returns {self.value!r:.200}")
+            raise ArgumentError(f"{name}: the function must return finite real numbers at x, not {self.value!r:.200}")
         self.cotangent = np.ones(self.value.shape) if self.value.size == 1 else rng.standard_normal(self.value.shape)
         self.eps = float(max(np.finfo(a.dtype).eps for a in [self.value, *(self.point[i] for i in self.moving)]))
 
@@ -127,8 +127,4 @@ class Line:
 
 
 def _array(value: Any) -> Array:
-    if isinstance(value, Tensor):
-        return value.detach().data
-    if not isinstance(value, np.ndarray | np.generic | float | int | bool):
-        value = tree_map(lambda leaf: leaf.detach().data if isinstance(leaf, Tensor) else leaf, value)
-    return np.asarray(value)
+    return value.detach().data if isinstance(value, Tensor) else np.asarray(value)
