@@ -101,7 +101,7 @@ def test_first_wrong_node_in_a_chain() -> None:
 
     result = gradcheck(model, np.full((2, 3), 0.3), raise_exception=False)
     assert result.blame is not None and result.blame.operation == "wrong_0"
-    assert result.blame.mistake == "a factor of 1.1 too much"
+    assert result.blame.mistake == "scaled by a factor of 1.1"
 
 
 def test_argument_at_fault() -> None:

@@ -168,7 +168,7 @@ def mistake(problem: Problem, k: int) -> str | None:
         return "the sign is wrong"
     factor = float(given @ right / (right @ right))
     if _close(given, factor * right):
-        return f"a factor of {factor:.6g} too much"
+        return f"scaled by a factor of {factor:.6g}"
     return _rearranged(given, right, jacobian, terms, g, shape)
 
 

@@ -12,6 +12,7 @@ from .trial import InputCheck, trial
 from .verdict import InputReport
 
 TRIALS = 2
+MORE_TRIALS = 4  # while none was conclusive
 JOINT = 1e-3  # an input whose share of a joint direction is resolved no better than this is checked alone
 
 
@@ -57,7 +58,9 @@ def _alone(check: InputCheck) -> None:
     report = check.report
     unclear: Outcome | None = None
     smooth = False
-    for i in range(TRIALS):
+    for i in range(MORE_TRIALS):
+        if i >= TRIALS and report.resolution < math.inf:
+            break
         how = {"relative": i > 0, "even": i > 0 and unclear is None}  # what was unclear must not lose its weight
         outcome, g, gradient, _ = trial(check.point, check.where, check.rng, **how, smooth=smooth)
         if outcome.kink:

@@ -92,7 +92,7 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     up = (line.up - line.mid) @ g
     down = (line.mid - line.down) @ g
     both = (line.up - line.down) @ g
-    floor = 2 * math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding)
+    floor = 2 * math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding, _hidden(line, g))
     noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
     central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
     flat = not np.any(both[: central.at + 2])
@@ -127,6 +127,19 @@ def _noise(h: Array, up: Array, down: Array, both: Array) -> float:
     second = np.abs(up[few] - down[few]) / 1.5
     scatter = np.abs(np.diff(both[few] / (2 * h[few]))) * h[few][:-1] * 1.5
     return max([float(np.median(a)) for a in (second, scatter) if np.isfinite(a).all()], default=0.0)
+
+
+def _hidden(line: Line, g: Array) -> float:
+    """The noise of those outputs that stand still over the smallest steps because they move in steps of their own."""
+    if g.size == 1:
+        return 0.0  # seen in the projection itself
+    still = np.all((line.up[:FEW] == line.mid) & (line.down[:FEW] == line.mid), axis=0)
+    still &= (g != 0) & (line.up[-1] != line.mid)
+    total = 0.0
+    for i in np.flatnonzero(still)[:64]:
+        up, down = line.up[:, i] - line.mid[i], line.mid[i] - line.down[:, i]
+        total += float(g[i] * _staircase(line.h, up, down, line.up[:, i] - line.down[:, i])) ** 2
+    return math.sqrt(total)
 
 
 def _staircase(h: Array, up: Array, down: Array, both: Array) -> float:
