@@ -119,7 +119,9 @@ class Point:
         jumped = not change <= 1e-3 * float(np.linalg.norm(terms))  # across a kink, or a rule that is not continuous
         # Large contributions may have cancelled on the way back. The walk is linear in g, so scaled by what is no power
         # of 2, and scaled back, all that can change is their rounding.
-        cancelled = max(abs(float((pull(self.recording, g * c) / c - gradient) @ d)) for c in (1.1, 0.7, 1.3))
+        cancelled = max(
+            abs(float((pull(self.recording, g * c) / c - gradient) @ d)) for c in (1.3102439, 0.6126284, 1.6452377)
+        )
         return rounding + 4 * cancelled + (0.0 if jumped else 4 * change)
 
 
