@@ -23,6 +23,7 @@ from .array_shapes import Shape, broadcastable_shapes
 from .domain_arrays import Array, Operation, arguments, checked_domains, find_op, intervals, nth
 
 LARGEST = 1e3  # a step with a larger result is not taken: all that depends on it would be ill-conditioned
+SMALL = 12  # elements of a shape taken over: so many that must differ, in each argument, fit into every domain
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,8 @@ class _Draft:
     def extend(self, op: Op) -> None:
         """Call `op` on variables where they can be made to fit, else on new inputs."""
         before = len(self._made)
-        way = self._draw(_ways(op, [np.shape(value) for _, value in self._made]))
+        small = [np.shape(value) for _, value in self._made if np.size(value) <= SMALL]
+        way = self._draw(_ways(op, small))
         chosen = [self._fitting(nth(op.domain, i), shape) for i, shape in enumerate(way.shapes)]
         if any(a is None for a in chosen) or not self._are_distinct(op, chosen):
             del self._made[before:]
