@@ -15,10 +15,15 @@ network. Without any of these, the 8x8 digits that come with scikit-learn take t
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+
+# Before NumPy is imported: one thread for its matrix products. These are small, so that more threads gain little, and
+# on a machine that is busy otherwise they wait for each other most of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from _common import QUICK, parser, pyplot, save
