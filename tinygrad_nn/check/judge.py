@@ -15,6 +15,8 @@ from .numeric import SINGULAR, Estimate, Line, Slopes, sample, slopes
 from .problem import Problem, Recording, join, spread
 from .verdict import Verdict
 
+NUDGE = 1e-11  # a change of the inputs over which every gradient is straight, but for rounding
+FLAT = 64.0  # a gradient of no more rounding units of the visible steepness is 0
 POWERLESS = 1e-2  # a tolerance above this share of the slope proves nothing
 
 
@@ -113,16 +115,28 @@ class Point:
         rounding = 16 * self.eps * (float(np.linalg.norm(terms)) + abs(float(np.sum(terms))))
         change = 0.0
         for _ in range(3 if self.x.size <= 16 else 1):
-            step = 1e-8 * self.x * rng.standard_normal(self.x.size)  # what is not straight over so little is rounding
-            up, down = (pull(self.problem.record(self.problem.split(x)), g) for x in (self.x + step, self.x - step))
-            change = max(change, abs(float((up - gradient + (down - gradient)) @ d)))
-        jumped = not change <= 1e-3 * float(np.linalg.norm(terms))  # across a kink, or a rule that is not continuous
+            change = max(change, self._unsteady(g, gradient, d, self.x, rng))
+        if not self.x.all():  # those that are 0 move apart from the others: many a function has a kink there
+            change = max(change, self._unsteady(g, gradient, d, np.where(self.x == 0, self.scale, 0.0), rng))
         # Large contributions may have cancelled on the way back. The walk is linear in g, so scaled by what is no power
         # of 2, and scaled back, all that can change is their rounding.
         cancelled = max(
             abs(float((pull(self.recording, g * c) / c - gradient) @ d)) for c in (1.3102439, 0.6126284, 1.6452377)
         )
-        return rounding + 4 * cancelled + (0.0 if jumped else 4 * change)
+        return rounding + 4 * cancelled + 4 * change
+
+    def _unsteady(self, g: Array, gradient: Array, d: Array, size: Array, rng: np.random.Generator) -> float:
+        """How far <gradient, d> is from straight over steps that are next to nothing beside `size`: rounding.
+
+        0 if it jumps instead, across a kink, or because a rule is not continuous.
+        """
+        step = NUDGE * size * rng.standard_normal(self.x.size)
+        up, down = (
+            (pull(self.problem.record(self.problem.split(self.x + s)), g) - gradient) * d for s in (step, -step)
+        )
+        change = abs(float(np.sum(up + down)))
+        visible = max(float(np.linalg.norm(gradient * d)), float(np.linalg.norm(up - down)))
+        return change if change <= 1e-3 * visible else 0.0
 
 
 def pull(recording: Recording, g: Array) -> Array:
@@ -179,6 +193,8 @@ def judge(
         outcome.reference = max(reference, natural)
         if s.steepness == 0 and not np.any(line.mid):  # zero all around
             outcome.error, outcome.reference = 0.0, 1.0
+    elif size <= FLAT * point.eps * s.steepness and abs(best.value) <= error:
+        outcome.reference = s.steepness  # 0 but for rounding: flat here, and only here
     weaken(outcome)
     return outcome
 

@@ -94,7 +94,8 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     both = (line.up - line.down) @ g
     floor = 2 * math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding, _hidden(line, g))
     noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
-    central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
+    away = _away(line, g)
+    central = _climb(h, both / (2 * h), np.hypot(noise, away) / math.sqrt(2), RATIO**2, RATIO**2)
     flat = not np.any(both[: central.at + 2])
     if flat or (
         central.at < FEWEST and _growth(h, up, down, noise) <= SINGULAR
@@ -102,14 +103,26 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
         coarse = _staircase(h, up, down, both)
         if coarse > noise:
             noise = coarse
-            central = _climb(h, both / (2 * h), noise / math.sqrt(2), RATIO**2, RATIO**2)
-    right = _climb(h, up / h, noise * math.sqrt(2), RATIO, RATIO)
-    left = _climb(h, down / h, noise * math.sqrt(2), RATIO, RATIO)
+            central = _climb(h, both / (2 * h), np.hypot(noise, away) / math.sqrt(2), RATIO**2, RATIO**2)
+    one_sided = np.hypot(noise, away) * math.sqrt(2)
+    right, left = (_climb(h, change / h, one_sided, RATIO, RATIO) for change in (up, down))
     chords = np.abs(np.concatenate([(up / h)[central.at :], (down / h)[central.at :]]))
     steepness = float(np.max(chords[np.isfinite(chords)], initial=0.0))
     return Slopes(
         central, right, left, noise, steepness, _growth(h, up, down, noise), _jump(up, floor) or _jump(down, floor)
     )
+
+
+def _away(line: Line, g: Array) -> Array:
+    """How far rounding may move the projected value at every step, where it is larger than at the point itself.
+
+    That is the rounding of the value, and of the inputs times the steepness there: f(x) and its slope may both be 0.
+    """
+    moved = np.maximum(
+        np.linalg.norm((line.up - line.mid) * g, axis=1), np.linalg.norm((line.down - line.mid) * g, axis=1)
+    )
+    away: Array = 2 * line.eps * (moved + 2 * moved / line.h)
+    return np.where(np.isfinite(away), away, 0.0)
 
 
 def _jump(change: Array, floor: float) -> bool:
@@ -158,13 +171,13 @@ def _staircase(h: Array, up: Array, down: Array, both: Array) -> float:
     return found
 
 
-def _climb(h: Array, slope: Array, noise: float, first: float, factor: float) -> Estimate:
+def _climb(h: Array, slope: Array, noise: Array, first: float, factor: float) -> Estimate:
     """The best estimate among the slopes and their extrapolations."""
     finite = np.isfinite(slope)
     count = len(h) if finite.all() else int(np.argmin(finite))  # steps beyond a pole say nothing
     if count < FEWEST:
         return Estimate(math.nan, math.inf, -1, 0)
-    values, errors = slope[:count], SURE * noise / h[:count] + 4e-16 * np.abs(slope[:count])
+    values, errors = slope[:count], SURE * noise[:count] / h[:count] + 4e-16 * np.abs(slope[:count])
     best = _agreeing(values, errors)
     power = first
     for _ in range(2):
