@@ -314,7 +314,10 @@ def _values(x: Any) -> Any:
 
 def _pair(name: str, input: ArrayLike, target: ArrayLike) -> tuple[Any, Any]:
     """Both arguments of a loss that compares element by element."""
-    a, b = _beside(input, target), _beside(target, input)
+    a: Any = input
+    b: Any = target
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        a, b = _beside(input, target), _beside(target, input)
     if a.shape != b.shape and a.shape and b.shape:
         raise ShapeError(
             f"{name}: input {describe(a)} and target {describe(b)} must have one shape. Broadcasting one over an axis "

@@ -16,7 +16,7 @@ from ..tensor import Tensor, constant
 from .declare import general, linear as declare_linear
 from .elementwise import multiply
 from .reduce import sum
-from .shape import as_shape, expand_dims, matrix_transpose, normalize_axis, reshape, shape_of, transpose
+from .shape import add_up_rows, as_shape, expand_dims, matrix_transpose, normalize_axis, reshape, shape_of, transpose
 
 # -- matrix products ---------------------------------------------------------------------------------------------------
 
@@ -128,7 +128,8 @@ _linear: Fn = general(
     [
         lambda g, _y, _x, weight, _bias: _times(g, weight),
         lambda g, _y, x, _weight, _bias: _times(_rows(g).mT, _rows(x)),
-        lambda g, _y, _x, _weight, _bias: g,  # summed to the bias by the engine, as for any broadcast argument
+        # a recorded cotangent is summed to the bias by the engine, as for any broadcast argument
+        lambda g, _y, _x, _weight, _bias: add_up_rows(g, g.ndim - 1) if isinstance(g, np.ndarray) and g.ndim > 1 else g,
     ],
     [
         lambda t, _y, _x, weight, _bias: t @ weight.mT,

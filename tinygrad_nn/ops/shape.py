@@ -234,14 +234,14 @@ def _add_up_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     lead = x.ndim - len(shape)
     kept = x.shape[lead:]
     if lead > 0 and kept == shape:
-        return _add_up_rows(x, lead)
+        return add_up_rows(x, lead)
     if lead < 0 or any(n != m and n != 1 for n, m in zip(shape, kept, strict=True)):
         raise ShapeError(f"sum_to: {describe(x)} did not come from shape {shape} by broadcasting")
     axes = (*range(lead), *(lead + i for i, n in enumerate(shape) if n != kept[i]))
     return np.add.reduce(x, axes).reshape(shape) if axes else x
 
 
-def _add_up_rows(x: Any, lead: int) -> Any:
+def add_up_rows(x: Any, lead: int) -> Any:
     """The sum over the first `lead` axes: the gradient of every bias."""
     if lead == 1 and x.ndim == 2:
         n, ones = len(x), _ONES.get(x.dtype.char)
