@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 from typing import Any
 
@@ -14,6 +15,7 @@ from tinygrad_nn import nn
 from tinygrad_nn.autograd import GradcheckError, GradcheckResult, gradcheck, gradgradcheck
 from tinygrad_nn.check import judge
 from tinygrad_nn.errors import ArgumentError, DTypeError, TinygradError
+from tinygrad_nn.nn import functional as F
 
 from .cases import EXTRA, PUBLIC, Case, function
 from .held_out import HELD_OUT
@@ -143,13 +145,13 @@ def test_nested_inputs_and_outputs() -> None:
 
     batch = {"a": [np.ones(2), np.full(2, 3.0)], "b": np.arange(1.0, 4.0)}
     result = gradcheck(fn, (batch, tg.tensor(2.0, dtype="float64")))
-    assert [r.name for r in result.inputs] == ["input 0['a'][0]", "input 0['a'][1]", "input 0['b']", "input 1"]
+    assert [r.name for r in result.inputs] == ["batch['a'][0]", "batch['a'][1]", "batch['b']", "scale"]
 
 
 def test_only_what_requires_a_gradient_is_checked() -> None:
     x = tg.tensor([1.0, 2.0], dtype="float64", requires_grad=True)
     result = gradcheck(lambda x, y: x * y.detach(), (x, tg.ones(2, dtype="float64")))
-    assert [r.name for r in result.inputs] == ["input 0"]
+    assert [r.name for r in result.inputs] == ["x"]
     assert x.grad is None
 
 
@@ -162,7 +164,7 @@ def test_module_parameters_are_checked_and_kept() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     before = model.state_dict()
     result = gradcheck(model, np.random.default_rng(0).standard_normal((5, 3)))
-    assert [r.name for r in result.inputs] == ["input 0", "0.weight", "0.bias", "2.weight", "2.bias"]
+    assert [r.name for r in result.inputs] == ["x", "0.weight", "0.bias", "2.weight", "2.bias"]
     assert result.resolution < 1e-9
     assert all(np.array_equal(before[k], v) for k, v in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
@@ -178,7 +180,7 @@ def test_wrong_module_is_caught() -> None:
 
     result = quiet(Wrong().double(), np.ones((3, 2)))
     assert {r.name: r.verdict for r in result.inputs} == {
-        "input 0": "pass",
+        "x": "pass",
         "layer.weight": "fail",
         "layer.bias": "pass",
     }
@@ -307,6 +309,66 @@ def test_forward_mode_is_checked_against_reverse() -> None:
     rule = lambda t, y, x: t * tg.cos(x)  # noqa: E731
     op = Op("planted", "general", np.sin, (rule,), (lambda t, y, x: 1.001 * t * tg.cos(x),))
     assert "forward mode disagree" in quiet(lambda x: apply(op, x), np.ones(2)).inputs[0].reason
+
+
+def test_inputs_have_the_names_of_parameters() -> None:
+    class Scale(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, weight: Any) -> Any:
+            ctx.save_for_backward(x, weight)
+            return x * weight
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            x, weight = ctx.saved_tensors
+            return grad * weight, grad * x
+
+    def many(x: Any, *rest: Any) -> Any:
+        return x * rest[0]
+
+    x = np.ones(2)
+    assert [r.name for r in gradcheck(Scale.apply, (x, x)).inputs] == ["x", "weight"]
+    assert [r.name for r in gradcheck(many, (x, x)).inputs] == ["x", "input 1"]
+    assert [r.name for r in gradcheck(functools.partial(many, np.ones(2)), x).inputs] == ["input 0"]
+    assert [r.name for r in gradgradcheck(lambda x: x**3, x).inputs] == ["x", "cotangent 0"]
+
+
+# -- slopes of 0 -------------------------------------------------------------------------------------------------------
+
+EQUAL = np.full((3, 2), 0.37)
+ZEROS = np.array([[1.0, 0.0, 2.5], [0.0, 1.5, 1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
+FLAT = {
+    "two equal arguments": (lambda x: F.mse_loss(x * 1.7, 1.7 * x, reduction="none"), np.array([1.3, 0.7, 2.1])),
+    "terms that cancel at 0": (lambda x: x + x**2 - tg.tan(x), np.zeros(())),
+    "terms that cancel at some zeros": (lambda x: x + x**2 - tg.tan(x), np.zeros(3)),
+    "variance of equal numbers": (tg.var, np.full(6, 0.1)),
+    "variance of computed equal numbers": (
+        lambda x: tg.var(x * np.array([1 / 3, 1 / 7, 1 / 9])),
+        0.37 * np.array([3.0, 7, 9]),
+    ),
+    "variance of equal rows": (lambda x: tg.var(tg.tanh(x), axis=0), EQUAL),
+    "variance of copies": (lambda x: (-x, x + x, tg.var(tg.broadcast_to(x, (2, 3)))), np.array(2.1623466238496514)),
+    "product of two zeros": (lambda x: tg.prod(x, axis=1), ZEROS),
+    "product of all": (tg.prod, ZEROS[:2]),
+    "flat beside a jump": (lambda x: tg.sign(1 / x[0] - 2.5), np.array([0.25, 1.0, 1.0])),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_slope_of_exactly_0(name: str) -> None:
+    fn, x = FLAT[name]
+    for seed in range(20):
+        result = quiet(fn, x, seed=seed)
+        assert result.verdict == "pass", str(result)
+
+
+@pytest.mark.parametrize("off", [1e-9, 1e-3])
+@pytest.mark.parametrize("name", [name for name in FLAT if "copies" not in name])
+def test_wrong_slope_where_it_is_0(name: str, off: float) -> None:
+    fn, x = FLAT[name]
+    added = function(lambda x: 0 * x, lambda g, x: off * g)
+    for seed in range(5):
+        assert quiet(lambda x: fn(x) + added(x).sum(), x, seed=seed).verdict == "fail"
 
 
 # -- order two ---------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ TWICE = custom(lambda x: x[REPEATED], lambda g, x: tg.asarray(np.array([g.data[0
     ("forward", "backward", "inputs", "said"),
     [
         (tg.sin, lambda g, x: -g * tg.cos(x), (SQUARE,), "sign"),
-        (tg.sin, lambda g, x: 2 * g * tg.cos(x), (SQUARE,), "a factor of 2"),
+        (tg.sin, lambda g, x: 2 * g * tg.cos(x), (SQUARE,), "2 times what it should be"),
+        (tg.sin, lambda g, x: 2 / 3 * g * tg.cos(x), (SQUARE,), "0.666667 times what it should be"),
         (tg.sin, lambda g, x: tg.cos(x), (SQUARE,), "incoming gradient is missing"),
         (tg.sin, lambda g, x: (g * tg.cos(x)).T, (SQUARE,), "transposed"),
         (tg.sin, lambda g, x: g, (SQUARE,), "passed on unchanged"),
@@ -80,7 +81,7 @@ TWICE = custom(lambda x: x[REPEATED], lambda g, x: tg.asarray(np.array([g.data[0
             tg.sin,
             lambda g, x: g * tg.cos(x) * np.where(np.arange(8) == 3, 1.02, 1.0),
             (RNG.standard_normal(8),),
-            "wrong at [[3]] only, by a factor of 1.02",
+            "wrong at [[3]] only: 1.02 times what it should be",
         ),
     ],
 )
@@ -88,6 +89,17 @@ def test_planted_mistake(forward: Any, backward: Any, inputs: Any, said: str) ->
     result = blamed(custom(forward, backward), *inputs)
     assert result.blame is not None and result.blame.mistake is not None and said in result.blame.mistake
     assert "likely mistake" in str(result) and "ran at" in str(result)
+
+
+@pytest.mark.parametrize("x", [np.ones((4, 3)), RNG.standard_normal((4, 3))], ids=["equal rows", "different rows"])
+def test_missing_sum_over_rows_of_a_single_result(x: Any) -> None:
+    """Nothing but the shape of the other argument tells the rows apart, or of equal rows from a factor."""
+    layer = custom(
+        lambda x, b: ((x + b) ** 3).sum(),
+        lambda g, x, b: (3 * g * tg.square(x + b), 3 * g * tg.square(x + b)[0]),
+    )
+    result = blamed(layer, x, np.array([0.5, -1.0, 2.0]))
+    assert result.blame is not None and "the sum over a broadcast axis is missing" in str(result.blame.mistake)
 
 
 def test_first_wrong_node_in_a_chain() -> None:
@@ -101,7 +113,7 @@ def test_first_wrong_node_in_a_chain() -> None:
 
     result = gradcheck(model, np.full((2, 3), 0.3), raise_exception=False)
     assert result.blame is not None and result.blame.operation == "wrong_0"
-    assert result.blame.mistake == "scaled by a factor of 1.1"
+    assert result.blame.mistake == "1.1 times what it should be"
 
 
 def test_argument_at_fault() -> None:

@@ -8,6 +8,7 @@ holds the arguments. Every node is then checked alone, on its own arguments, in 
 from __future__ import annotations
 
 import linecache
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from .verdict import Blame, GradcheckResult
 
 PACKAGE = __name__.split(".")[0]
 ALIKE = 3  # nodes of one operation with the same shapes that are checked before the rest is taken to be alike
+ONE_ROW = "only one of several contributions is kept: the sum over a broadcast axis is missing"
 LARGEST = 40_000  # elements of a Jacobian that is worked out to recognise a mistake
 
 
@@ -166,10 +168,32 @@ def mistake(problem: Problem, k: int) -> str | None:
         return "the function does not depend on this, but a gradient is returned"
     if _close(given, -right):
         return "the sign is wrong"
+    if _one_row(problem, k, given, g):
+        return ONE_ROW
     factor = float(given @ right / (right @ right))
     if _close(given, factor * right):
-        return f"scaled by a factor of {factor:.6g}"
+        return f"{factor:.6g} times what it should be"
     return _rearranged(given, right, jacobian, terms, g, shape)
+
+
+def _one_row(problem: Problem, k: int, given: Array, g: Array) -> bool:
+    """Whether the gradient is that of one row alone, where input `k` is broadcast to the shape of another input."""
+    shape = problem.shapes[k]
+    for other in problem.shapes:
+        rows = math.prod(other[: len(other) - len(shape)])
+        if not (len(other) > len(shape) and other[len(other) - len(shape) :] == shape and rows > 1):
+            continue
+        arrays = [np.broadcast_to(a, other) if i == k else a for i, a in enumerate(problem.arrays)]
+        each = Problem(problem.call, problem.names, arrays)
+        if each.size * g.size > LARGEST:
+            return False
+        try:
+            jacobian = _jacobian(each, each.slices[k], math.prod(other))
+        except Exception:  # it takes no such shape
+            continue
+        if len(jacobian) == g.size and any(_close(given, row) for row in (g @ jacobian).reshape(rows, -1)):
+            return True
+    return False
 
 
 def _rearranged(
@@ -195,7 +219,7 @@ def _rearranged(
     if wrong.size and len(kept) == wrong.size:
         counts = {np.count_nonzero(terms[:, k]) for k in range(given.size)}
         if len(counts) == 1 and len(kept) == given.size:
-            return "only one of several contributions is kept: the sum over a broadcast axis is missing"
+            return ONE_ROW
         return "only one of several contributions is kept: an index that occurs twice must add twice"
     if _close(given - right, np.full_like(right, np.mean(given - right))):
         return f"a constant {np.mean(given - right):.6g} is added"
@@ -203,7 +227,7 @@ def _rearranged(
         ratios = given[wrong] / right[wrong]
         places = [list(map(int, np.unravel_index(k, shape))) for k in wrong[:3]]
         same = np.allclose(ratios, ratios[0], rtol=1e-4)
-        return f"wrong at {places} only" + (f", by a factor of {ratios[0]:.6g}" if same else "")
+        return f"wrong at {places} only" + (f": {ratios[0]:.6g} times what it should be" if same else "")
     return None
 
 

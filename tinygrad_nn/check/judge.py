@@ -136,7 +136,8 @@ class Point:
         )
         change = abs(float(np.sum(up + down)))
         visible = max(float(np.linalg.norm(gradient * d)), float(np.linalg.norm(up - down)))
-        return change if change <= 1e-3 * visible else 0.0
+        contributions = float(np.linalg.norm(g)) * float(np.linalg.norm(d))  # of this size, they may have cancelled
+        return change if change <= max(1e-3 * visible, FLAT * self.eps * contributions) else 0.0
 
 
 def pull(recording: Recording, g: Array) -> Array:

@@ -195,21 +195,22 @@ def _climb(h: Array, slope: Array, noise: Array, first: float, factor: float) ->
 def _agreeing(values: Array, errors: Array) -> Estimate:
     """Go up from the smallest step while all intervals share a point; a single outlier may be stepped over."""
     low, high = -math.inf, math.inf
-    best, steps, missed = 0, 0, 0
+    agreed, missed = [0, 0], 0
     for j, (v, e) in enumerate(zip(values.tolist(), errors.tolist(), strict=True)):
         new_low, new_high = max(low, v - e), min(high, v + e)
         if new_low <= new_high:
-            low, high, best, missed = new_low, new_high, j, 0
-            steps += 1
+            low, high, missed = new_low, new_high, 0
+            agreed.append(j)
         else:
             missed += 1
             if missed == 2:
                 break
+    steps = len(agreed) - 2
     if steps < FEWEST and len(values) > FEWEST:  # no rounding to speak of: does it converge as h falls?
         changes = np.abs(np.diff(values[: FEWEST + 1]))
         if (changes[:-1] <= 0.6 * changes[1:]).all():
             return Estimate(float(values[0]), float(3 * changes[0] + errors[0]), 0, FEWEST)
-    best = max(best - 1, 0)  # at the last step that agreed, curvature may just have stayed unseen
+    best = agreed[-2]  # at the last step that agreed, curvature may just have stayed unseen
     return Estimate(float(values[best]), 2 * float(errors[best]), best, steps)
 
 

@@ -6,6 +6,7 @@ vector; everything else stays as the caller gave it. A module's parameters count
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from .. import graph
 from .._types import Array
 from ..errors import ArgumentError, DTypeError, describe
 from ..func import _as_saved, _fit
+from ..function import Function
 from ..graph import Leaf, Node
 from ..modes import enable_grad
 from ..tensor import Tensor, wrap
@@ -130,7 +132,8 @@ def problem_of(fn: Callable[..., Any], inputs: Any) -> Problem:
     if not chosen and not parameters:
         given = ", ".join(describe(leaf) for leaf in leaves) or "nothing"
         raise ArgumentError(f"gradcheck: no input to check among ({given}): give floating Tensors or arrays")
-    names = [_name(where[i]) for i in chosen] + [name for name, _ in parameters]
+    called = _parameter_names(fn)
+    names = [_name(where[i], called) for i in chosen] + [name for name, _ in parameters]
     arrays = [_array(leaves[i]) for i in chosen] + [_array(p) for _, p in parameters]
     for name, a in zip(names, arrays, strict=True):
         if a.dtype.kind != "f":
@@ -188,9 +191,23 @@ def _array(value: Any) -> Array:
     return np.asarray(value.data if isinstance(value, Tensor) else value)
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    head = f"input {path[0]}"
+def _name(path: tuple[Any, ...], called: Sequence[str]) -> str:
+    head = called[path[0]] if path[0] < len(called) else f"input {path[0]}"
     return head + (describe_path(path[1:]) if len(path) > 1 else "")
+
+
+def _parameter_names(fn: Callable[..., Any]) -> list[str]:
+    """What the function calls its positional arguments, as far as that can be told."""
+    owner = getattr(fn, "__self__", None)
+    told, first = getattr(fn, "forward", fn), 0
+    if isinstance(owner, type) and issubclass(owner, Function):
+        told, first = owner.forward, 1  # without ctx
+    try:
+        parameters = inspect.signature(told).parameters.values()
+    except (TypeError, ValueError):  # nothing is known of it, as of some functions in C
+        return []
+    named = itertools.takewhile(lambda p: p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD), parameters)
+    return [p.name for p in named][first:]
 
 
 def random_cotangents(values: Sequence[Array], rng: np.random.Generator) -> list[Array]:
