@@ -74,7 +74,7 @@ def _factor(given: Array, exact: Array, sizes: set[int]) -> str:
 def any_factor(given: Array, exact: Array) -> str:
     """A factor without a known reason; of a single number everything is a multiple."""
     ratio = _ratio(given, exact) if exact.size > 1 else 0.0
-    return f"too large by the factor {ratio:.9g}" if ratio else ""
+    return f"{ratio:.9g} times what it should be" if ratio else ""
 
 
 def _rearranged(given: Array, exact: Array) -> str:
