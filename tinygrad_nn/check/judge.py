@@ -115,9 +115,10 @@ class Point:
         rounding = 16 * self.eps * (float(np.linalg.norm(terms)) + abs(float(np.sum(terms))))
         change = 0.0
         for _ in range(3 if self.x.size <= 16 else 1):
-            change = max(change, self._unsteady(g, gradient, d, self.x, rng))
-        if not self.x.all():  # those that are 0 move apart from the others: many a function has a kink there
-            change = max(change, self._unsteady(g, gradient, d, np.where(self.x == 0, self.scale, 0.0), rng))
+            found = self._unsteady(g, gradient, d, np.where(self.x == 0, self.scale, self.x), rng)
+            if found is None:  # many a function has a kink at 0: let those stand still
+                found = self._unsteady(g, gradient, d, self.x, rng)
+            change = max(change, found or 0.0)
         # Large contributions may have cancelled on the way back. The walk is linear in g, so scaled by what is no power
         # of 2, and scaled back, all that can change is their rounding.
         cancelled = max(
@@ -125,10 +126,10 @@ class Point:
         )
         return rounding + 4 * cancelled + 4 * change
 
-    def _unsteady(self, g: Array, gradient: Array, d: Array, size: Array, rng: np.random.Generator) -> float:
+    def _unsteady(self, g: Array, gradient: Array, d: Array, size: Array, rng: np.random.Generator) -> float | None:
         """How far <gradient, d> is from straight over steps that are next to nothing beside `size`: rounding.
 
-        0 if it jumps instead, across a kink, or because a rule is not continuous.
+        None if it jumps instead, across a kink, or because a rule is not continuous.
         """
         step = NUDGE * size * rng.standard_normal(self.x.size)
         up, down = (
@@ -137,7 +138,7 @@ class Point:
         change = abs(float(np.sum(up + down)))
         visible = max(float(np.linalg.norm(gradient * d)), float(np.linalg.norm(up - down)))
         contributions = float(np.linalg.norm(g)) * float(np.linalg.norm(d))  # of this size, they may have cancelled
-        return change if change <= max(1e-3 * visible, FLAT * self.eps * contributions) else 0.0
+        return change if change <= max(1e-3 * visible, FLAT * self.eps * contributions) else None
 
 
 def pull(recording: Recording, g: Array) -> Array:
