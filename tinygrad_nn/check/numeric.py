@@ -222,5 +222,7 @@ def _growth(h: Array, up: Array, down: Array, noise: float) -> float:
         good = np.isfinite(change) & (size > 30 * noise)
         use = np.flatnonzero(good)[:8]
         if len(use) >= 4:
-            rates.append(1 - float(np.polyfit(np.log(h[use]), np.log(size[use]), 1)[0]))
+            x, y = np.log(h[use]), np.log(size[use])
+            x -= x.mean()
+            rates.append(1 - float(x @ y) / float(x @ x))
     return max(rates, default=0.0)
