@@ -272,6 +272,6 @@ def freed(node: Node) -> GraphError:
     """The error for walking a node whose saved arrays are gone."""
     return GraphError(
         f"backward through {node.op.name} (result {node.dtype}{node.shape}) a second time: its saved arrays were freed "
-        "by the first. Call backward(retain_graph=True) the first time, or run the forward pass again; a result carried "
-        "over from an earlier step needs detach()."
+        "by the first. Call backward(retain_graph=True) the first time, or run the forward pass again; a result "
+        "carried over from an earlier step needs detach()."
     )
