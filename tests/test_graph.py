@@ -710,3 +710,14 @@ def test_kept_gradients_add_up() -> None:
     assert y.grad.tolist() == [2.0, 2.0]
     y.grad = None
     assert y.grad is None
+
+
+def test_gradient_by_a_result_whose_own_graph_is_freed() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    h = x * x
+    h.sum().backward()
+    (slope,) = tg.autograd.grad((h * 3.0).sum(), h)
+    assert slope is not None
+    assert slope.tolist() == [3.0, 3.0]
+    with pytest.raises(GraphError, match="a second time"):
+        tg.autograd.grad((h * 3.0).sum(), x)

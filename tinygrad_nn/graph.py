@@ -150,6 +150,8 @@ def reverse(
             owned.discard(node)  # hooks may have kept it, or given something of their own
         if node in targets:
             ends[node] = g
+            if wanted is not None and wanted.isdisjoint(node.parents):
+                continue  # the walk ends here: what lies behind may have been freed
         saved, params = node.saved, node.params
         if saved is None:
             raise freed(node)

@@ -52,6 +52,9 @@ def grad(
     found = gradients(seeds, [x._node for x in xs], create=create_graph, free=not retain)
     for i, (x, g) in enumerate(zip(xs, found, strict=True)):
         if g is None and not allow_unused:
+            for node in graph.reachable(seeds):  # a freed graph no longer knows what it came from
+                if isinstance(node, graph.Node) and node.saved is None:
+                    raise graph.freed(node)
             raise GraphError(
                 f"grad: no output depends on input {i}, {describe(x)}; allow_unused=True gives None for it"
             )
