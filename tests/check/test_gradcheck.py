@@ -380,6 +380,45 @@ def test_wrong_slope_where_it_is_0(name: str, off: float) -> None:
 # -- order two ---------------------------------------------------------------------------------------------------------
 
 
+def six_copies(y: Any) -> Any:
+    return tg.reshape(y, (-1,))[np.zeros((2, 3), np.intp)]
+
+
+def var_of_copies(x: Any) -> Any:
+    """0, and so is its slope, but the mean of six copies is off by a rounding unit."""
+    return tg.var(six_copies(tg.exp(tg.rad2deg(x) + 114.5)), correction=0)
+
+
+def prod_of_log1p(x: Any, y: Any) -> Any:
+    """NumPy rounds complex log1p in units of 1, however small it is, and the product has six times that."""
+    return tg.prod(six_copies(tg.log1p(x * y)))
+
+
+ROUNDED = {
+    "var of copies": (var_of_copies, (np.array(-2.0),), "inconclusive"),
+    "prod of log1p": (prod_of_log1p, (np.array(0.125), np.array(0.02448895556781938)), "pass"),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_rounding_inside_the_function_is_no_mistake(name: str) -> None:
+    """Rounding that shows neither in the values nor in the gradient, but in how both scatter around the inputs."""
+    fn, inputs, verdict = ROUNDED[name]
+    assert {quiet(fn, *inputs, seed=seed).verdict for seed in range(20)} == {verdict}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_wrong_slope_amid_rounding(name: str) -> None:
+    fn, inputs, _ = ROUNDED[name]
+    for off in (1e-3, 1e-10):  # times the input the wrong part of the slope
+
+        def wrong(x: Any, *more: Any, off: float = off) -> Any:
+            y = fn(x, *more)
+            return y + off * (y.detach() + (not more)) * (x - x.detach())
+
+        assert {quiet(wrong, *inputs, seed=seed).verdict for seed in range(10)} == {"fail"}
+
+
 def test_second_order() -> None:
     result = gradgradcheck(lambda x, w: tg.tanh(x @ w).sum(), (np.ones((2, 3)), np.full((3, 2), 0.1)))
     assert result.order == 2 and result.resolution < 1e-8 and "symmetry of the Hessian" in result.tiers
