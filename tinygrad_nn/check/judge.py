@@ -92,7 +92,7 @@ class Point:
         raise IndexError(i)
 
     def complex_slope(self, d: Array, x: Array) -> Array | None:
-        """The slopes at `x` along `d` by a complex step, exact to rounding: Im f(x + ihd) / h. None if that cannot be had."""
+        """The slopes at `x` along `d` by a complex step: Im f(x + ihd) / h. None if that cannot be had."""
         if not self.analytic:
             return None
         h = 1e-30 / max(float(np.max(np.abs(d), initial=0.0)), 1e-250)
