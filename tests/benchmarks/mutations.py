@@ -3,7 +3,6 @@
     python tests/benchmarks/mutations.py                       # the whole suite: several minutes
     python tests/benchmarks/mutations.py --only matmul softmax # these operations
     python tests/benchmarks/mutations.py --examples 100000     # and as many checks of right rules: false alarms
-    python tests/benchmarks/mutations.py --programs 10000      # and of random programs that hypothesis draws
 
 A mutant is an operation with one rule (vjp or jvp, of one argument) broken; it is caught by a case, that is by shapes
 and parameters the operation declares, if `tg.autograd.gradcheck` says "fail" there. Where it gives the very numbers of
@@ -271,34 +270,6 @@ def false_alarms(name: str, draws: range) -> tuple[Counter[str], list[str]]:
     return verdicts, doubted
 
 
-def false_alarms_on_programs(count: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """The verdicts on random programs of right operations, and the programs that were not accepted."""
-    import hypothesis
-
-    verdicts: Counter[str] = Counter()
-    doubted = []
-
-    @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=[hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    @hypothesis.given(tg.testing.programs())
-    def collect(program: Any) -> None:
-        if not any(x.dtype.kind == "f" for x in program.inputs):
-            return
-        verdict = tg.autograd.gradcheck(program, tuple(program.inputs), raise_exception=False).verdict
-        verdicts[verdict] += 1
-        if verdict not in ("pass", "valid at kink"):
-            doubted.append(f"{verdict}: a program\n{program}")
-
-    collect()
-    return verdicts, doubted
-
-
 # -- the report --------------------------------------------------------------------------------------------------------
 
 
@@ -330,14 +301,10 @@ def _draws_job(job: tuple[str, range]) -> tuple[Counter[str], list[str]]:
     return false_alarms(*job)
 
 
-def _programs_job(job: tuple[int, int]) -> tuple[Counter[str], list[str]]:
-    return false_alarms_on_programs(*job)
-
-
-def report_alarms(what: str, checked: list[tuple[Counter[str], list[str]]]) -> int:
+def report_alarms(checked: list[tuple[Counter[str], list[str]]]) -> int:
     """Print the verdicts on what is right, and the first that were not accepted; the number of false alarms."""
     verdicts = sum((v for v, _ in checked), Counter[str]())
-    print(f"\n{what}: {verdicts.total()} checks: {dict(verdicts)}; {verdicts['fail']} false alarms")
+    print(f"\nRight rules: {verdicts.total()} checks: {dict(verdicts)}; {verdicts['fail']} false alarms")
     for text in [text for _, texts in checked for text in texts][:50]:
         print(f"- {text}")
     return verdicts["fail"]
@@ -348,7 +315,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", metavar="OP", help="only these operations")
     parser.add_argument("--examples", type=int, default=1000, help="checks of right rules, at least (default 1000)")
-    parser.add_argument("--programs", type=int, default=0, help="checks of random programs, about")
     parser.add_argument("--processes", type=int, default=None)
     options = parser.parse_args()
     names = options.only or smooth()
@@ -359,8 +325,6 @@ def main() -> None:
         rounds = -(-options.examples // per_draw)
         jobs = [(n, range(a, min(a + 20, rounds + 1))) for a in range(1, rounds + 1, 20) for n in names]
         checked = list(progress(pool.map(_draws_job, jobs), len(jobs), "right rules"))
-        parts = [(100, k) for k in range(options.programs // 100)]
-        programs = list(progress(pool.map(_programs_job, parts), len(parts), "programs"))
     print(f"{len(names)} operations, {len(planned)} mutants\n")
     print("| mistake | mutants | caught by a case | cases | caught | survived | equal |\n|---|---|---|---|---|---|---|")
     for kind in [*KINDS, "all"]:
@@ -372,9 +336,7 @@ def main() -> None:
         for n, verdict in enumerate(outcome):
             if verdict not in ("fail", "equal"):
                 print(f"- survived: {mutant}; case {n}: {verdict}")
-    alarms = report_alarms("Right rules", checked)
-    if programs:
-        alarms += report_alarms("Random programs", programs)
+    alarms = report_alarms(checked)
     if alarms:
         raise SystemExit(f"{alarms} false alarms")
 

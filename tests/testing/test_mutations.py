@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from ..benchmarks import gradcheck_table, mutations
+from ..benchmarks import false_alarms, gradcheck_table, mutations
 
 
 @pytest.mark.parametrize("kind", mutations.KINDS)
@@ -28,6 +28,15 @@ def test_right_rules_are_not() -> None:
     for name in mutations.smooth():
         verdicts, doubted = mutations.false_alarms(name, range(1, 2))
         assert verdicts.total() and not doubted, doubted
+
+
+@pytest.mark.parametrize(
+    "piece", [false_alarms.Piece(11), false_alarms.Piece(12, "softmax"), false_alarms.Piece(13, "maximum", kinks=True)]
+)
+def test_random_programs_of_right_rules_are_not(piece: false_alarms.Piece) -> None:
+    verdicts, doubted = false_alarms.check(piece)
+    assert verdicts.total() > 90
+    assert not [text for verdict, text in doubted if verdict == "fail"]
 
 
 @pytest.mark.parametrize("case", gradcheck_table.CASES, ids=lambda case: case.name)
