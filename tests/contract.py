@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_nn as tg
-from tinygrad_nn.domains import Case, Integers, Reals
+from tinygrad_nn.domains import Case, Integers, Invertible, Reals
 from tinygrad_nn.registry import Op
 from tinygrad_nn.tensor import Tensor
 
@@ -377,9 +377,9 @@ def check_layouts(trial: Trial) -> None:
 
 @refusals_are_failures
 def check_broadcast_views(trial: Trial) -> None:
-    """Stride-0 inputs give what their copies give. Not where values must be distinct: repeating would tie them."""
+    """Stride-0 inputs give what their copies give. Not where values must differ: repeating would tie them."""
     domains = [strategies.domain_of(trial.op.domain, i) for i in range(len(trial.args))]
-    if any(isinstance(d, Reals) and d.distinct for d in domains):
+    if any(isinstance(d, Invertible) or (isinstance(d, Reals) and d.distinct) for d in domains):
         return
     views = [strategies.repeated(a) for a in trial.args]
     copies = [a.copy() for a in views]

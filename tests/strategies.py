@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tinygrad_nn.domains import Booleans, Domain, Integers, Reals
+from tinygrad_nn.domains import Booleans, Domain, Integers, Invertible, Reals
 from tinygrad_nn.testing import arguments as arrays, broadcastable_shapes
 from tinygrad_nn.testing.domain_arrays import intervals, nth as domain_of
 from tinygrad_nn.testing.layouts import LAYOUTS, repeated
@@ -45,6 +45,8 @@ def _fill(domain: Domain, shape: Shape, rng: np.random.Generator, ranks: Any, to
         return rng.random(shape) < 0.5
     if isinstance(domain, Integers):
         return rng.integers(domain.low, domain.high, shape)
+    if isinstance(domain, Invertible):
+        return rng.uniform(-1, 1, shape) + np.eye(*shape[-2:]) * (shape[-1] + 1)
     if domain.distinct:
         return _spread(domain, shape, [next(ranks) for _ in range(size)], rng.random(size), total)
     pieces = intervals(domain)

@@ -96,7 +96,7 @@ def test_parameters_outside_are_seen_through() -> None:
         (lambda: tg.func.vjp(lambda x: 1.0, 2.0), ArgumentError, "vjp: the function must return a Tensor"),
         (lambda: tg.func.jvp(cube, (1.0,), ()), ArgumentError, "1 primals but 0 tangents"),
         (lambda: tg.func.jvp(cube, (tg.ones(2),), (tg.ones(3),)), ArgumentError, "tangent float32(3,)"),
-        (lambda: tg.func.jvp(cube, ({"a": tg.ones(2)},), ([tg.ones(2)],)), ArgumentError, "not the form"),
+        (lambda: tg.func.jvp(lambda p: p["a"] ** 3, ({"a": tg.ones(2)},), ([tg.ones(2)],)), ArgumentError, "not the form"),
     ],
 )
 def test_errors(call: Any, error: type[Exception], words: str) -> None:

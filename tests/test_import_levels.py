@@ -14,13 +14,15 @@ PACKAGE = Path(__file__).parent.parent / "tinygrad_nn"
 # One row per level, from the files that import nothing to the one that imports everything. A name is a file or a
 # folder. Files of one folder may import each other, but not in a circle.
 LEVELS = [
-    ["errors", "_types", "memory"],
+    ["errors", "_types", "memory", "lines"],
     ["domains", "graph", "tree"],
     ["registry", "modes"],
+    ["strong_zero"],
     ["tensor"],
+    ["batched"],
     ["ops", "creation", "random"],
-    ["functional"],
-    ["transforms", "function"],
+    ["functional", "linalg"],
+    ["transforms", "vmap", "function"],
     ["func"],
     ["check", "nn", "optim", "data"],
     ["autograd", "serialize", "optable", "testing"],

@@ -21,6 +21,9 @@ REGISTRY = dict(OPS)  # as imported: other tests may register operations of thei
 
 # Operations that no public function is named after: parts of another one, mostly the walk back of it, recorded.
 INTERNAL = {
+    "cofactor": "det",
+    "det_sign": "slogdet",
+    "logabsdet": "slogdet",
     "avg_pool2d_input": "avg_pool2d",
     "conv2d_bias": "conv2d",
     "conv2d_input": "conv2d",
@@ -39,6 +42,7 @@ SHOWN_WITH = {
     "tg.autograd.FunctionContext": "tg.autograd.Function",
     "tg.autograd.GradcheckError": "tg.autograd.gradcheck",
     "tg.autograd.GradcheckResult": "tg.autograd.gradcheck",
+    "tg.linalg.SlogdetResult": "tg.linalg.slogdet",
     "tg.load": "tg.save",
     "tg.optim.Optimizer": "tg.optim.SGD",
     "tg.testing.ManualGradientReport": "tg.testing.compare_manual_gradients",
@@ -53,6 +57,7 @@ NAMESPACES = {
     "tg.autograd": tg.autograd,
     "tg.func": tg.func,
     "tg.data": tg.data,
+    "tg.linalg": tg.linalg,
     "tg.nn": tg.nn,
     "tg.nn.functional": tg.nn.functional,
     "tg.nn.init": tg.nn.init,
@@ -108,7 +113,7 @@ def test_tensor_attributes_are_documented(name: str) -> None:
 
 
 def offered(name: str) -> bool:
-    return f"tg.{name}" in PUBLIC or f"tg.nn.functional.{name}" in PUBLIC
+    return any(f"{where}.{name}" in PUBLIC for where in ("tg", "tg.linalg", "tg.nn.functional"))
 
 
 @pytest.mark.parametrize("name", REGISTRY)

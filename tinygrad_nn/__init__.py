@@ -12,6 +12,7 @@ from . import (
     autograd as autograd,
     data as data,
     func as func,
+    linalg as linalg,
     methods as _methods,  # noqa: F401  # importing it puts operators and methods on Tensor
     nn as nn,
     optim as optim,
@@ -134,6 +135,11 @@ from .ops.linalg import (
     tensordot as tensordot,
     trace as trace,
     vecdot as vecdot,
+)
+from .ops.order import (
+    argsort as argsort,
+    diff as diff,
+    sort as sort,
 )
 from .ops.reduce import (
     all as all,

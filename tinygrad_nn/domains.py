@@ -34,7 +34,12 @@ class Booleans:
     """True or False: masks and conditions; no gradient."""
 
 
-Domain = Reals | Integers | Booleans
+@dataclass(frozen=True)
+class Invertible:
+    """Square matrices in the last two axes, far from singular: n × n numbers in [-1, 1], and n + 1 on the diagonal."""
+
+
+Domain = Reals | Integers | Booleans | Invertible
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ bad dtype, `RuntimeError` for a graph that cannot be walked), so `except ValueEr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class TinygradError(Exception):
     """Base of every exception of this package."""
@@ -29,6 +32,20 @@ class ArgumentError(TinygradError, ValueError):
 
 class GraphError(TinygradError, RuntimeError):
     """A graph that cannot be walked: nothing recorded, already freed, or overwritten since."""
+
+
+class BatchError(TinygradError, RuntimeError):
+    """Inside `vmap`, the values of one example are asked for, where there are as many as the batch has examples."""
+
+    def __init__(self, run: Callable[..., Any], text: str = "") -> None:
+        super().__init__(text or _NO_VALUES)
+        self.run = run  # how an operation on batched tensors is to be run instead
+
+
+_NO_VALUES = (
+    "vmap: a batched tensor stands for all examples at once, so its values cannot be read: no bool(), float(), item(), "
+    "data or numpy() inside vmap. Choose with tg.where instead of if; keep other work outside"
+)
 
 
 class DataError(TinygradError, ValueError):

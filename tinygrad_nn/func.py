@@ -1,32 +1,53 @@
-"""Derivatives of functions as functions: `grad`, `value_and_grad`, `vjp`, `jvp`. They nest to any order.
+"""Derivatives of functions as functions, nested to any order: `grad`, `vjp`, `jvp`, Jacobians, Hessians, products.
 
 Each runs the function on fresh inputs and walks the graph it recorded: backwards, or forwards. A walk is itself
 recorded only if something outside (an enclosing transform, a parameter that requires a gradient) could want to
 differentiate it. Tangents and cotangents belong to one walk, never to a tensor, so nested transforms cannot mix up
-whose they are.
+whose they are. A Jacobian is one walk with a whole basis of tangents or cotangents, as a batch (see `vmap`).
+
+Arguments and results may be nested lists, tuples and dicts of Tensors and arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from . import graph
 from ._types import ArrayLike
+from .batched import Batched, Level, current_levels, lift, lower, new_level
 from .errors import ArgumentError, DTypeError, describe
 from .graph import Leaf, Node
-from .modes import enable_grad, is_grad_enabled
+from .modes import enable_grad, is_grad_enabled, no_grad
 from .registry import OPS
 from .tensor import Tensor, asarray, recorded, seed, wrap
 from .transforms import gradients
-from .tree import LEAF, flatten, unflatten
+from .tree import LEAF, Structure, flatten, unflatten
+from .vmap import vmap
 
-__all__ = ["grad", "jvp", "value_and_grad", "vjp"]
+__all__ = [
+    "ggnvp",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]
+
+Argnums = int | tuple[int, ...]
+
+# -- gradients of one number -------------------------------------------------------------------------------------------
 
 
-def grad(fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the gradient of `fn` by the argument at `argnums` (a tuple of gradients for a tuple).
 
     The argument is a Tensor or an array, or a list, tuple or dict of them, nested as you like; the gradient has its
@@ -48,7 +69,7 @@ def grad(fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bo
 
 
 def value_and_grad(
-    fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+    fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Any]]:
     """As `grad`, but the function returns (value, gradient), with `has_aux` ((value, anything), gradient).
 
@@ -56,156 +77,427 @@ def value_and_grad(
     >>> tg.func.value_and_grad(lambda x: x * x)(3.0)
     (tensor(9.), tensor(6.))
     """
-    chosen = (argnums,) if isinstance(argnums, int) else argnums
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if any(not -len(args) <= i < len(args) for i in chosen):
-            raise ArgumentError(f"grad: argnums {argnums} for {len(args)} arguments")
-        traced = {i: _Traced(args[i]) for i in chosen}
-        sources = [s for i in chosen for s in traced[i].sources]
-        inputs = list(args)
-        for i in chosen:
-            inputs[i] = traced[i].tree
-        with enable_grad():
-            result = fn(*inputs, **kwargs)
-        value, aux = result if has_aux else (result, None)
-        if not isinstance(value, Tensor) or value.size != 1:
-            raise ArgumentError(f"grad: the function must return one number as a Tensor, not {describe(value)}")
-        found = _in_form([traced[i] for i in chosen], _pull(value, None, sources))
-        value = _leave(value, sources)
-        return (value, aux) if has_aux else value, found[0] if isinstance(argnums, int) else found
+        trace = _Trace("grad", fn, args, kwargs, argnums, has_aux)
+        (value,) = trace.results if trace.form is LEAF else (None,)
+        if value is None or value.size != 1:
+            given = describe(value) if value is not None else f"{trace.form.leaf_count} tensors"
+            raise ArgumentError(f"grad: the function must return one number as a Tensor, not {given}")
+        found = trace.in_form(trace.pull([None]))
+        value = trace.leave(value)
+        return ((value, trace.aux) if has_aux else value), found
 
     return both
 
 
-def vjp(fn: Callable[..., Tensor], *primals: Any) -> tuple[Tensor, Callable[[ArrayLike], tuple[Any, ...]]]:
+# -- products with the Jacobian ----------------------------------------------------------------------------------------
+
+
+def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """The value of `fn` at `primals`, and the function from a cotangent to the cotangents of the arguments.
 
-    Arguments may be nested lists, tuples and dicts of arrays, as for `grad`.
+    The cotangent has the form of the value. With `has_aux`, `fn` returns (value, anything), and so does this at the
+    end: (value, function, anything).
 
     >>> import tinygrad_nn as tg
     >>> y, pull = tg.func.vjp(lambda x: x * x, tg.tensor([1.0, 2.0]))
     >>> pull(tg.tensor([1.0, 10.0]))
     (tensor([ 2., 40.]),)
     """
-    traced = [_Traced(p) for p in primals]
-    sources = [s for t in traced for s in t.sources]
-    with enable_grad():
-        value = _one_tensor("vjp", fn(*(t.tree for t in traced)))
+    trace = _Trace("vjp", fn, primals, {}, tuple(range(len(primals))), has_aux)
 
-    def pull_back(cotangent: ArrayLike) -> tuple[Any, ...]:
-        return _in_form(traced, _pull(value, cotangent, sources))
+    def pull_back(cotangent: Any) -> tuple[Any, ...]:
+        starts = _leaves_like("vjp", "cotangent", cotangent, trace.form, trace.results)
+        return trace.in_form(trace.pull(starts))  # type: ignore[no-any-return]
 
-    return _leave(value, sources), pull_back
+    value = trace.value()
+    return (value, pull_back, trace.aux) if has_aux else (value, pull_back)
 
 
-def jvp(fn: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+def jvp(
+    fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> tuple[Any, ...]:
     """The value of `fn` at `primals`, and its derivative in the direction `tangents`, of the same form.
 
-    Arguments may be nested lists, tuples and dicts of arrays, as for `grad`.
+    With `has_aux`, `fn` returns (value, anything), and the result is (value, derivative, anything).
 
     >>> import tinygrad_nn as tg
     >>> tg.func.jvp(lambda x: x**3, (2.0,), (1.0,))
     (tensor(8.), tensor(12.))
     """
+    _require_pairs("jvp", primals, tangents)
+    trace = _Trace("jvp", fn, primals, {}, tuple(range(len(primals))), has_aux)
+    moved = trace.push(trace.tangents(tangents))
+    return (trace.value(), moved, trace.aux) if has_aux else (trace.value(), moved)
+
+
+def linearize(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """The value of `fn` at `primals`, and the linear function from tangents of the arguments to that of the value.
+
+    `fn` runs once; the linear function walks what it recorded, and may be called again and again.
+
+    >>> import tinygrad_nn as tg
+    >>> y, push = tg.func.linearize(lambda x: x**2, 3.0)
+    >>> push(1.0), push(10.0)
+    (tensor(6.), tensor(60.))
+    """
+    trace = _Trace("linearize", fn, primals, {}, tuple(range(len(primals))))
+
+    def push_forward(*tangents: Any) -> Any:
+        _require_pairs("linearize", primals, tangents)
+        return trace.push(trace.tangents(tangents))
+
+    return trace.value(), push_forward
+
+
+def hvp(fn: Callable[..., Any], primals: Any, tangents: Any) -> Any:
+    """The Hessian of `fn`, which returns one number, at `primals` times `tangents`: H v, without forming H.
+
+    `primals` is the argument of `fn`, or a tuple of several; `tangents` and the result have its form. Forward mode
+    over reverse mode, at a small multiple of the cost of `fn` (Pearlmutter, "Fast exact multiplication by the
+    Hessian", 1994).
+
+    >>> import tinygrad_nn as tg
+    >>> tg.func.hvp(lambda x: (x**3).sum(), tg.tensor([1.0, 2.0]), tg.tensor([1.0, 1.0]))
+    tensor([ 6., 12.])
+    """
+    if not isinstance(primals, tuple):
+        return jvp(grad(fn), (primals,), (tangents,))[1]
+    _require_pairs("hvp", primals, tangents)
+    return jvp(grad(fn, tuple(range(len(primals)))), primals, tangents)[1]
+
+
+def ggnvp(fn: Callable[..., Any], loss: Callable[[Any], Any], primals: Any, tangents: Any) -> Any:
+    """The generalized Gauss-Newton matrix of `loss(fn(primals))` times `tangents`: Jᵀ H J v.
+
+    J is the Jacobian of `fn` and H the Hessian of `loss` at the value of `fn`. It equals the Hessian but for the
+    curvature of `fn`, and is positive semi-definite for a convex loss (Schraudolph, "Fast curvature matrix-vector
+    products", 2002). `primals` as for `hvp`.
+
+    >>> import tinygrad_nn as tg
+    >>> x, v = tg.tensor([1.0, 2.0]), tg.tensor([1.0, 1.0])
+    >>> tg.func.ggnvp(lambda x: x**2, lambda y: 0.5 * (y * y).sum(), x, v)
+    tensor([ 4., 16.])
+    """
+    several = isinstance(primals, tuple)
+    points, moves = (primals, tangents) if several else ((primals,), (tangents,))
+    _require_pairs("ggnvp", points, moves)
+    trace = _Trace("ggnvp", fn, points, {}, tuple(range(len(points))))
+    curved = hvp(loss, trace.value(), trace.push(trace.tangents(moves)))
+    found = trace.in_form(trace.pull(_leaves_like("ggnvp", "cotangent", curved, trace.form, trace.results)))
+    return found if several else found[0]
+
+
+# -- Jacobians ---------------------------------------------------------------------------------------------------------
+
+
+def jacrev(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the Jacobian of `fn`, by reverse mode: best where results are fewer than arguments.
+
+    For a result y and an argument x it has shape (*y.shape, *x.shape). Where the result is nested, so is the Jacobian,
+    with the form of the argument (or a tuple of them, for a tuple `argnums`) at each leaf. All rows are found in one
+    walk. With `has_aux`, `fn` returns (value, anything), and the result is (Jacobian, anything).
+
+    >>> import tinygrad_nn as tg
+    >>> tg.func.jacrev(lambda x: x**2)(tg.tensor([1.0, 2.0]))
+    tensor([[2., 0.],
+            [0., 4.]])
+    """
+
+    def jacobian(*args: Any, **kwargs: Any) -> Any:
+        trace = _Trace("jacrev", fn, args, kwargs, argnums, has_aux)
+        blocks = [trace.in_form(_rows(trace, k)) for k in range(len(trace.results))]
+        found = unflatten(trace.form, blocks)
+        return (found, trace.aux) if has_aux else found
+
+    return jacobian
+
+
+def jacfwd(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """As `jacrev`, by forward mode: best where arguments are fewer than results.
+
+    >>> import tinygrad_nn as tg
+    >>> tg.func.jacfwd(lambda x: x**2)(tg.tensor([1.0, 2.0]))
+    tensor([[2., 0.],
+            [0., 4.]])
+    """
+
+    def jacobian(*args: Any, **kwargs: Any) -> Any:
+        trace = _Trace("jacfwd", fn, args, kwargs, argnums, has_aux)
+        columns = [_columns(trace, i) for i in range(len(trace.sources))]
+        blocks = [trace.in_form([column[k] for column in columns]) for k in range(len(trace.results))]
+        found = unflatten(trace.form, blocks)
+        return (found, trace.aux) if has_aux else found
+
+    return jacobian
+
+
+def hessian(fn: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+    """A function that returns the matrix of second derivatives of `fn`: `jacfwd` of `jacrev`.
+
+    For a result y and an argument x it has shape (*y.shape, *x.shape, *x.shape).
+
+    >>> import tinygrad_nn as tg
+    >>> tg.func.hessian(lambda x: x[0] ** 2 * x[1])(tg.tensor([2.0, 3.0]))
+    tensor([[6., 4.],
+            [4., 0.]])
+    """
+    return jacfwd(jacrev(fn, argnums), argnums)
+
+
+def _rows(trace: _Trace, k: int) -> list[Tensor]:
+    """The Jacobian of result k by every source: one walk, with every unit cotangent."""
+    y = trace.results[k]
+    starts: list[Any] = [None if i == k else _ABSENT for i in range(len(trace.results))]
+    if y.size == 1 and not y.ndim:
+        return trace.pull(starts)
+    with new_level(y.size) as level:
+        starts[k] = Batched(_basis(y), level)
+        found = [lower(g, level) for g in trace.pull(starts)]
+    return [_reshaped(g, (*y.shape, *s.shape)) for g, s in zip(found, trace.sources, strict=True)]
+
+
+def _columns(trace: _Trace, i: int) -> list[Tensor]:
+    """The Jacobian of every result by source i: one walk, with every unit tangent."""
+    x = trace.sources[i]
+    with new_level(x.size) as level:
+        moves: list[Any] = [Batched(_basis(x), level) if j == i else None for j in range(len(trace.sources))]
+        found = [lower(t, level) for t in trace.push_leaves(moves)]
+    ends = [OPS["transpose"].call(t, axes=(*range(1, t.ndim), 0)) for t in found]
+    return [_reshaped(t, (*y.shape, *x.shape)) for t, y in zip(ends, trace.results, strict=True)]
+
+
+def _basis(x: Tensor) -> Tensor:
+    """Every array of the shape of `x` with a single one in it, side by side along a new first axis."""
+    return wrap(np.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape), None)
+
+
+def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape == shape else OPS["reshape"].call(x, shape=shape)
+
+
+# -- one run of a function, and the walks over it ----------------------------------------------------------------------
+
+_ABSENT: Any = object()  # the cotangent of a result that a walk does not start from
+
+
+class _Trace:
+    """One run of `fn` on fresh tensors (`sources`) in place of its arguments at `argnums`; its results, as leaves."""
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        argnums: Argnums,
+        has_aux: bool = False,
+    ) -> None:
+        self.name = name
+        self.single = isinstance(argnums, int)
+        chosen = (argnums,) if isinstance(argnums, int) else argnums
+        if any(not -len(args) <= i < len(args) for i in chosen):
+            raise ArgumentError(f"{name}: argnums {argnums} for {len(args)} arguments")
+        self.structures: list[Structure] = []
+        self.sources: list[Tensor] = []
+        inputs = list(args)
+        for i in chosen:
+            leaves, structure = _leaves_of(args[i])
+            fresh = [_fresh(leaf) for leaf in leaves]
+            inputs[i] = unflatten(structure, fresh)
+            self.structures.append(structure)
+            self.sources += fresh
+        with enable_grad():
+            result = fn(*inputs, **kwargs)
+        self.aux = None
+        if has_aux:
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise ArgumentError(f"{name}: with has_aux the function must return (value, aux), not {result!r:.80}")
+            result, self.aux = result
+        self.results, self.form = flatten(result)
+        for y in self.results:
+            if not isinstance(y, Tensor):
+                raise ArgumentError(f"{name}: the function must return a Tensor, or a tree of them, not {describe(y)}")
+
+    def value(self) -> Any:
+        """What the function returned, as the caller sees it."""
+        return unflatten(self.form, [self.leave(y) for y in self.results])
+
+    def leave(self, y: Tensor) -> Tensor:
+        """A result with the history that it has outside the trace, if any."""
+        if y._node is None or self._observed([y._node]):
+            return y
+        return y.detach()
+
+    def in_form(self, found: Sequence[Any]) -> Any:
+        """One leaf for each source, put into the form of the arguments."""
+        rest = iter(found)
+        trees = tuple(unflatten(s, [next(rest) for _ in range(s.leaf_count)]) for s in self.structures)
+        return trees[0] if self.single else trees
+
+    def tangents(self, given: Sequence[Any]) -> list[Any]:
+        """The leaves of tangents, which must have the form and the shapes of the arguments."""
+        moves, at = [], 0
+        for structure, tangent in zip(self.structures, given, strict=True):
+            sources = self.sources[at : at + structure.leaf_count]
+            moves += _leaves_like(self.name, "tangent", tangent, structure, sources)
+            at += structure.leaf_count
+        return moves
+
+    def pull(self, cotangents: Sequence[Any]) -> list[Tensor]:
+        """The cotangents of all sources from those of the results (None: one, for a single element)."""
+        seeds: dict[Any, Any] = {}
+        batched = False
+        for y, cotangent in zip(self.results, cotangents, strict=True):
+            if y._node is None or cotangent is _ABSENT:
+                continue
+            start = _full_seed(y, cotangent)
+            batched |= isinstance(start, Tensor)
+            seeds[y._node] = seeds[y._node] + start if y._node in seeds else start
+        found: Sequence[Tensor | None] = [None] * len(self.sources)
+        if seeds:
+            observed = is_grad_enabled() and (self._observed(seeds) or _tracked(seeds.values()))
+            with nullcontext() if observed else no_grad():
+                found = gradients(seeds, [s._node for s in self.sources], create=observed or batched, free=False)
+        return [_zeros_like(s) if g is None else _in_batches(g, s) for g, s in zip(found, self.sources, strict=True)]
+
+    def push(self, moves: Sequence[Any]) -> Any:
+        """The tangent of the value, from those of all sources."""
+        return unflatten(self.form, self.push_leaves(moves))
+
+    def push_leaves(self, moves: Sequence[Any]) -> list[Tensor]:
+        """The tangents of all results from those of the sources (None: zero)."""
+        nodes = graph.reachable([y._node for y in self.results if y._node is not None])
+        tangents: dict[Any, Any] = {}
+        for s, move in zip(self.sources, moves, strict=True):
+            if move is not None:
+                tangents[s._node] = _full_tangent(s, move)
+        starts = list(tangents.values())
+        observed = is_grad_enabled() and (self._observed(nodes, nodes) or _tracked(starts))
+        as_tensors = observed or any(isinstance(t, Batched) for t in starts)
+        if not as_tensors:
+            tangents = {n: t._data for n, t in tangents.items()}
+        with nullcontext() if observed else no_grad():
+            graph.forward(nodes, tangents, unpack=recorded if as_tensors else _as_saved, fit=_fit)
+        found = [tangents.get(y._node) for y in self.results]
+        return [
+            _zeros_like(y) if t is None else _in_batches(t if isinstance(t, Tensor) else wrap(t, None), y)
+            for t, y in zip(found, self.results, strict=True)
+        ]
+
+    def _observed(self, ends: Any, nodes: Any = None) -> bool:
+        """Whether someone outside the trace could differentiate a walk that starts at `ends`."""
+        ours = {s._node for s in self.sources}
+        met = graph.reachable(ends) if nodes is None else nodes
+        return is_grad_enabled() and any(isinstance(n, Leaf) and n not in ours for n in met)
+
+
+def _leaves_of(argument: Any) -> tuple[list[Any], Structure]:
+    """An argument taken apart. A list of plain numbers is an array, a list of arrays a tree."""
+    leaves, structure = flatten(argument)
+    if isinstance(argument, list | tuple) and not any(hasattr(leaf, "dtype") for leaf in leaves):
+        return [argument], LEAF
+    return leaves, structure
+
+
+def _leaves_like(name: str, what: str, given: Any, structure: Structure, models: Sequence[Tensor]) -> list[Any]:
+    """The leaves of a tangent or cotangent, which must have the form and the shapes of what it belongs to."""
+    if structure is LEAF:
+        leaves = [given]
+    else:
+        leaves, form = flatten(given)
+        if form != structure:
+            raise ArgumentError(f"{name}: the {what} {given!r:.200} has not the form of what it belongs to")
+    tensors = [asarray(leaf) for leaf in leaves]
+    for t, model in zip(tensors, models, strict=True):
+        if t.shape != model.shape:
+            raise ArgumentError(f"{name}: {what} {describe(t)} for {describe(model)}")
+    return tensors
+
+
+def _require_pairs(name: str, primals: Any, tangents: Any) -> None:
     if not isinstance(primals, list | tuple) or not isinstance(tangents, list | tuple):
         raise ArgumentError(
-            f"jvp: primals and tangents are tuples with one entry per argument, such as (x,), not {describe(primals)} "
-            f"and {describe(tangents)}"
+            f"{name}: primals and tangents are tuples with one entry per argument, such as (x,), not "
+            f"{describe(primals)} and {describe(tangents)}"
         )
     if len(primals) != len(tangents):
-        raise ArgumentError(f"jvp: {len(primals)} primals but {len(tangents)} tangents")
-    traced = [_Traced(p) for p in primals]
-    sources = [s for t in traced for s in t.sources]
-    moves = [asarray(m) for t, tangent in zip(traced, tangents, strict=True) for m in t.leaves_of(tangent)]
-    for s, m in zip(sources, moves, strict=True):
-        if s.shape != m.shape:
-            raise ArgumentError(f"jvp: tangent {describe(m)} for primal {describe(s)}")
-    with enable_grad():
-        value = _one_tensor("jvp", fn(*(t.tree for t in traced)))
-    return _leave(value, sources), _push(value, sources, moves)
-
-
-class _Traced:
-    """An argument as a trace sees it: the same tree, with fresh tensors (`sources`) for its leaves."""
-
-    def __init__(self, argument: Any) -> None:
-        leaves, structure = flatten(argument)
-        # A list of plain numbers is an array, a list of arrays a tree.
-        if isinstance(argument, list | tuple) and not any(hasattr(leaf, "dtype") for leaf in leaves):
-            leaves, structure = [argument], LEAF
-        self.structure = structure
-        self.sources = [_fresh(leaf) for leaf in leaves]
-        self.tree = unflatten(structure, self.sources)
-
-    def leaves_of(self, tangent: Any) -> list[Any]:
-        """The leaves of a tangent, which must have the form of the argument."""
-        if self.structure is LEAF:
-            return [tangent]
-        leaves, structure = flatten(tangent)
-        if structure != self.structure:
-            raise ArgumentError(f"jvp: the tangent {tangent!r:.200} has not the form of its primal")
-        return leaves
-
-
-def _in_form(traced: Sequence[_Traced], found: Sequence[Tensor]) -> tuple[Any, ...]:
-    """The gradients of all sources, each argument's in its own form."""
-    rest = iter(found)
-    return tuple(unflatten(t.structure, [next(rest) for _ in t.sources]) for t in traced)
+        raise ArgumentError(f"{name}: {len(primals)} primals but {len(tangents)} tangents")
 
 
 def _fresh(x: ArrayLike) -> Tensor:
-    """A tensor that stands for `x` in one trace only, linked to the history of `x` if it has one."""
+    """A tensor that stands for `x` in one trace only, linked to the history of `x` if it has one.
+
+    Inside `vmap` each example gets its own, for its own gradient.
+    """
     t = asarray(x)
     if t.dtype.kind != "f":
         raise DTypeError(f"cannot differentiate by {describe(t)}: only floating dtypes have derivatives")
+    for level in current_levels():
+        t = lift(t, level)
+    return _relinked(t)
+
+
+def _relinked(t: Tensor) -> Tensor:
+    if isinstance(t, Batched):
+        return Batched(_relinked(t.full), t.level)
     if t._node is None or not is_grad_enabled():
         return wrap(t._data, Leaf(t.shape, t.dtype))
     return wrap(t._data, Node(OPS["positive"], (t._node,), (None, None), {}, t.shape, t.dtype))
 
 
-def _one_tensor(name: str, value: Any) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise ArgumentError(f"{name}: the function must return a Tensor, not {describe(value)}")
-    return value
+def _levels_of(t: Tensor) -> list[Level]:
+    """The batches that `t` is an example of, innermost first."""
+    found = []
+    while isinstance(t, Batched):
+        found.append(t.level)
+        t = t.full
+    return found
 
 
-def _observed(nodes: Sequence[Any], sources: Sequence[Tensor]) -> bool:
-    """Whether someone outside the trace could differentiate a walk over these nodes."""
-    ours = {s._node for s in sources}
-    return is_grad_enabled() and any(isinstance(n, Leaf) and n not in ours for n in nodes)
+def _full(t: Tensor, model: Tensor) -> Tensor:
+    """`t`, which belongs to `model`, with the batches of `model` as ordinary axes: what the graph works with."""
+    for level in _levels_of(model):
+        t = lower(t, level)
+    return t
 
 
-def _leave(value: Tensor, sources: Sequence[Tensor]) -> Tensor:
-    """The result of a trace as the caller sees it: with the history that it has outside the trace, if any."""
-    if value._node is None or _observed(graph.reachable((value._node,)), sources):
-        return value
-    return value.detach()
+def _in_batches(t: Tensor, model: Tensor) -> Tensor:
+    """What the graph gives for `model` as an example of the same batches: undoes `_full`."""
+    for level in reversed(_levels_of(model)):
+        t = _wrapped(t, level)
+    return t
 
 
-def _pull(value: Tensor, cotangent: ArrayLike | None, sources: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    if value._node is None:
-        return tuple(wrap(np.zeros(s.shape, s.dtype), None) for s in sources)
-    start = seed(value, cotangent)
-    create = isinstance(start, Tensor) or _observed(graph.reachable((value._node,)), sources)
-    found = gradients({value._node: start}, [s._node for s in sources], create=create, free=False)
-    return tuple(
-        wrap(np.zeros(s.shape, s.dtype), None) if g is None else g for s, g in zip(sources, found, strict=True)
-    )
+def _wrapped(t: Tensor, level: Level) -> Tensor:
+    if isinstance(t, Batched) and t.level.depth > level.depth:
+        inner = OPS["transpose"].call(t.full, axes=(1, 0, *range(2, t.full.ndim)))
+        return Batched(_wrapped(inner, level), t.level)
+    return Batched(t, level)
 
 
-def _push(value: Tensor, sources: Sequence[Tensor], moves: Sequence[Tensor]) -> Tensor:
-    zero = wrap(np.zeros(value.shape, value.dtype), None)
-    if value._node is None:
-        return zero
-    nodes = graph.reachable((value._node,))
-    create = is_grad_enabled() and (any(t._node is not None for t in moves) or _observed(nodes, sources))
-    tangents: dict[Any, Any] = {}
-    for s, t in zip(sources, moves, strict=True):
-        tangents[s._node] = _fit(t if create else t._data, s._node)
-    graph.forward(nodes, tangents, unpack=recorded if create else _as_saved, fit=_fit)
-    found = tangents.get(value._node, zero)
-    return found if isinstance(found, Tensor) else wrap(found, None)
+def _full_seed(y: Tensor, cotangent: Any) -> Any:
+    if not isinstance(y, Batched) and not isinstance(cotangent, Batched):
+        return seed(y, cotangent)
+    if cotangent is None:
+        if y.size != 1:
+            raise ArgumentError(f"grad: the function must return one number as a Tensor, not {describe(y)}")
+        cotangent = wrap(np.ones(y.shape, y.dtype), None)
+    t = asarray(cotangent)
+    return _full(t if t.dtype == y.dtype else OPS["astype"].call(t, dtype=y.dtype), y)
+
+
+def _full_tangent(s: Tensor, move: Tensor) -> Tensor:
+    return _full(move if move.dtype == s.dtype else OPS["astype"].call(move, dtype=s.dtype), s)
+
+
+def _tracked(values: Any) -> bool:
+    return any(isinstance(v, Tensor) and v._node is not None for v in values)
+
+
+def _zeros_like(t: Tensor) -> Tensor:
+    return wrap(np.zeros(t.shape, t.dtype), None)
 
 
 def _as_saved(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import graph
 from .errors import ArgumentError, GraphError, ShapeError, describe
-from .graph import Node
-from .modes import enable_grad, is_grad_enabled, no_grad
-from .ops.shape import concat, reshape
-from .registry import Each, Op
-from .tensor import Tensor, asarray, wrap
+from .graph import AnyNode, Leaf, Node
+from .modes import enable_grad, no_grad, notify, recording
+from .ops.shape import concat, reshape, sum_to
+from .registry import OPS, Each, Op
+from .tensor import Tensor, asarray, pull, wrap
 
 
 class FunctionContext:
@@ -22,16 +24,21 @@ class FunctionContext:
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
-        self._saved: tuple[Tensor | None, ...] = ()
+        self._saved: tuple[Any, ...] = ()
+        self._constant: tuple[Any, ...] = ()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs, results or intermediate tensors until backward has run."""
         self._saved = tensors
 
     @property
-    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+    def saved_tensors(self) -> tuple[Any, ...]:
         """The tensors given to `save_for_backward`."""
         return self._saved
+
+    def mark_non_differentiable(self, *results: Tensor) -> None:
+        """Say of results that no gradient goes through them, as positions and the like; they get zeros in backward."""
+        self._constant = results
 
 
 class Function:
@@ -39,7 +46,12 @@ class Function:
 
     `forward(ctx, *args)` computes with Tensors (nothing is recorded) and returns a Tensor or a tuple of them;
     `backward(ctx, *grads)` gets one gradient per result and returns one per argument of `forward` (None where there is
-    none). Written with this package's functions, `backward` can itself be differentiated.
+    none). Written with this package's functions, `backward` can itself be differentiated, and forward mode follows
+    from it. `jvp(ctx, *tangents)` may say how to go forward instead: it gets one tangent per argument (None for those
+    without) and returns one per result.
+
+    `apply` takes Tensors, arrays, which `forward` sees as Tensors, and anything else, which it sees as it is. Without
+    any Tensor among the arguments the results are arrays.
 
     >>> import tinygrad_nn as tg
     >>> class Cube(tg.autograd.Function):
@@ -55,6 +67,8 @@ class Function:
     >>> Cube.apply(x).backward()
     >>> x.grad
     tensor(12.)
+    >>> tg.func.jvp(Cube.apply, (2.0,), (1.0,))[1]
+    tensor(12.)
     """
 
     @staticmethod
@@ -67,38 +81,228 @@ class Function:
         """Compute the gradients of the arguments from those of the results; override this."""
         raise NotImplementedError("a Function must define backward(ctx, *grads), as a staticmethod")
 
+    @staticmethod
+    def jvp(ctx: FunctionContext, *tangents: Tensor | None) -> Any:
+        """Compute the tangents of the results from those of the arguments; optional."""
+        raise NotImplementedError("forward mode is worked out from backward")
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run `forward` on `args`, and record it if one of them requires a gradient."""
         parents = tuple(a._node if isinstance(a, Tensor) else None for a in args)
         ctx = FunctionContext(tuple(p is not None for p in parents))
         with no_grad():
-            result = cls.forward(ctx, *args)
-        outputs = result if isinstance(result, tuple) else (result,)
-        for y in outputs:
-            if not isinstance(y, Tensor):
-                raise ArgumentError(
-                    f"{cls.__name__}.forward must return Tensors, not {describe(y)}; return tg.asarray(result), and "
-                    "call apply with Tensors"
-                )
-        if not any(ctx.needs_input_grad) or not is_grad_enabled():
-            return result
-        floating = [y.dtype.kind in "fc" for y in outputs]
-        if not any(floating):
-            return result
-        # The saved results must not refer to the node (a cycle), so they are looked up by position.
-        positions = {id(y): i for i, y in enumerate(outputs)}
-        kept = tuple(positions.get(id(t), t) for t in ctx._saved)
-        ctx._saved = ()
+            result = cls.forward(ctx, *(asarray(a) if isinstance(a, np.ndarray | np.generic) else a for a in args))
+        several = isinstance(result, tuple)
+        outputs = [_result(cls, y) for y in (result if several else (result,))]
+        if not any(isinstance(a, Tensor) for a in args):
+            arrays = tuple(y._data for y in outputs)
+            return arrays if several else arrays[0]
+        marked = [any(y is c for c in ctx._constant) for y in (result if several else (result,))]
+        smooth = [y.dtype.kind in "fc" and not m for y, m in zip(outputs, marked, strict=True)]
+        if not any(ctx.needs_input_grad) or not any(smooth) or not (mode := recording()):
+            return tuple(outputs) if several else outputs[0]
         joined = outputs[0] if len(outputs) == 1 else concat([reshape(y.detach(), (-1,)) for y in outputs])
         specs = [(y.shape, y.dtype) for y in outputs]
-        op = Op(cls.__name__, "general", cls.forward, Each(_backward_of(cls, ctx, kept, specs)), Each(_no_tangent(cls)))
-        saved = (joined._data, *parents)
-        whole = wrap(joined._data, Node(op, parents, saved, {}, joined.shape, joined.dtype))
-        if len(outputs) == 1:
+        # A saved result must not refer to the node (a cycle), so it is looked up by position.
+        positions = {id(y): i for i, y in enumerate(outputs)}
+        kept = [k if k is None or id(k) not in positions else positions[id(k)] for k in ctx._saved]
+        tensors = [asarray(k) if k is not None and not isinstance(k, int) else None for k in kept]
+        ctx._saved = ctx._constant = ()
+        call = _Call(cls, ctx, tuple(t and t._node for t in tensors), specs)
+        params = {
+            "call": call,
+            "saved_tensors": tuple(k if t is None else t._data for k, t in zip(kept, tensors, strict=True)),
+        }
+        y = joined._data if any(isinstance(k, int) for k in kept) else None
+        op = cls._operation()
+        whole = wrap(joined._data, Node(op, parents, (y, *parents), params, joined.shape, joined.dtype))
+        if mode is not True:
+            notify(mode, op, args, {}, whole)
+        if not several:
             return whole
-        pieces = _pieces(whole, specs)  # positions and the like carry no gradient
-        return tuple(p if f else y.detach() for y, p, f in zip(outputs, pieces, floating, strict=True))
+        pieces = _pieces(whole, specs)
+        return tuple(p if s else y.detach() for y, p, s in zip(outputs, pieces, smooth, strict=True))
+
+    @classmethod
+    def _operation(cls) -> Op:
+        """What nodes of this class have for an operation; it is in no table."""
+        op = cls.__dict__.get("_op")
+        if op is None:
+            op = Op(cls.__name__, "general", cls.forward, Each(_vjp), Each(_jvp))
+            cls._op = op
+        return op
+
+    _op: Op
+
+
+class _Call:
+    """One application of a `Function`: what its two rules need besides the saved arrays."""
+
+    __slots__ = ("cls", "ctx", "nodes", "specs", "last", "_latest")
+
+    def __init__(
+        self,
+        cls: type[Function],
+        ctx: FunctionContext,
+        nodes: tuple[AnyNode | None, ...],
+        specs: list[tuple[tuple[int, ...], np.dtype[Any]]],
+    ) -> None:
+        self.cls, self.ctx, self.nodes, self.specs = cls, ctx, nodes, specs
+        self.last = max(i for i, needed in enumerate(ctx.needs_input_grad) if needed)
+        self._latest: Any = None
+
+    def __repr__(self) -> str:
+        return self.cls.__name__
+
+    def context(self, saved: tuple[Any, ...], whole: Tensor | None, linked: bool) -> FunctionContext:
+        """A context for one run of `backward` or `jvp`: what that sets on it is gone afterwards."""
+        ctx = copy.copy(self.ctx)
+        results = self.split(whole) if whole is not None else []
+        ctx._saved = tuple(
+            k if k is None else results[k] if isinstance(k, int) else wrap(k, node if linked else None)
+            for k, node in zip(saved, self.nodes, strict=True)
+        )
+        return ctx
+
+    def split(self, whole: Tensor) -> list[Tensor]:
+        """The results that `whole` holds."""
+        return _pieces(whole, self.specs) if len(self.specs) > 1 else [whole]
+
+    def join(self, found: Any, like: Any) -> Tensor:
+        """The tangents that `jvp` returned, as one."""
+        parts = list(found) if isinstance(found, tuple) else [found]
+        if len(parts) != len(self.specs):
+            raise ArgumentError(f"{self!r}.jvp returned {len(parts)} tangents for {len(self.specs)} results")
+        for k, (part, (shape, dtype)) in enumerate(zip(parts, self.specs, strict=True)):
+            parts[k] = wrap(np.zeros(shape, dtype), None) if part is None else asarray(part)
+            if parts[k].shape != shape:
+                raise ShapeError(
+                    f"{self!r}.jvp returned {describe(part)} as the tangent of result {k}, whose shape is {shape}"
+                )
+        return parts[0] if len(parts) == 1 else concat([reshape(p, (-1,)) for p in parts])
+
+    def backward(self, g: Tensor, y: Tensor | None, saved: tuple[Any, ...], linked: bool) -> tuple[Any, ...]:
+        """What the user's `backward` returns, one for every argument."""
+        found = self.cls.backward(self.context(saved, y, linked), *self.split(g))
+        found = found if isinstance(found, tuple) else (found,)
+        count = len(self.ctx.needs_input_grad)
+        if len(found) != count:
+            raise ArgumentError(f"{self!r}.backward returned {len(found)} gradients for {count} arguments")
+        return found
+
+    def gradient(self, found: Any, i: int, parent: Any) -> Tensor:
+        """What `backward` returned for argument `i`, checked."""
+        t = wrap(np.zeros(parent.shape, parent.dtype), None) if found is None else asarray(found)
+        if t.shape != parent.shape and not _broadcasts(parent.shape, t.shape):
+            raise ShapeError(
+                f"{self!r}.backward returned {describe(found)} as the gradient of argument {i}, whose shape is "
+                f"{parent.shape}"
+            )
+        return t
+
+    def shared(self, g: Any, i: int, compute: Callable[[], tuple[Any, ...]]) -> Any:
+        """Gradient `i` of what `compute` gives for `g`: it runs for the first argument asked for, and serves the rest.
+
+        Of a recorded `g` only a weak reference is kept: the gradients refer to this node, so keeping them would be a
+        cycle. One tuple, set at once, so that threads at worst compute twice.
+        """
+        latest = self._latest
+        if latest is None or (latest[0]() if isinstance(g, Tensor) else latest[0]) is not g or i <= latest[2]:
+            key = weakref.ref(g, self._forget) if isinstance(g, Tensor) else g
+            latest = key, compute(), i
+        self._latest = None if i == self.last else (latest[0], latest[1], i)
+        return latest[1][i]
+
+    def _forget(self, _: Any) -> None:
+        self._latest = None
+
+
+def _vjp(i: int, g: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[Any, ...]) -> Any:
+    if not isinstance(g, Tensor):
+
+        def plainly() -> tuple[Any, ...]:
+            with no_grad():
+                return call.backward(wrap(g, None), None if y is None else wrap(y, None), saved_tensors, False)
+
+        # A view: the walk must not add into an array that is saved, or returned for two arguments.
+        return call.gradient(call.shared(g, i, plainly), i, _args[i])._data[...]
+
+    def recorded() -> tuple[Any, ...]:
+        # With a node of its own, so that what does not come from it shows.
+        probe = wrap(g._data, Node(OPS["positive"], (g._node,), (None, None), {}, g.shape, g.dtype))
+        with enable_grad():
+            results = call.backward(probe, y, saved_tensors, True)
+        return tuple(f if f is None else (f, probe._node) for f in results)
+
+    found = call.shared(g, i, recorded)
+    if found is None:
+        return call.gradient(None, i, _args[i])
+    t = call.gradient(found[0], i, _args[i])
+    if not _dependents(t, found[1]) and np.any(t._data):
+        raise _unrecorded(call, i, "a derivative of its result would be 0 without a word")
+    return t
+
+
+def _jvp(i: int, t: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[Any, ...]) -> Any:
+    linked = isinstance(t, Tensor)
+    if call.cls.jvp is not Function.jvp:
+        tangent = t if linked else wrap(t, None)
+        others = (None if p is None else wrap(np.zeros(p.shape, p.dtype), None) for p in _args)
+        tangents = [tangent if j == i else other for j, other in enumerate(others)]
+        whole = y if linked or y is None else wrap(y, None)
+        with enable_grad() if linked else no_grad():
+            pushed = call.join(call.cls.jvp(call.context(saved_tensors, whole, linked), *tangents), t)
+        return pushed if linked else pushed._data
+    # backward is linear in g: its derivative by g, transposed, is the derivative of forward.
+    shape, dtype = call.specs[0] if len(call.specs) == 1 else _joined(call.specs)
+    probe = Leaf(shape, dtype)
+    whole = y if linked or y is None else wrap(y, None)
+    with enable_grad():
+        found = call.backward(wrap(np.zeros(shape, dtype)[()], probe), whole, saved_tensors, linked)[i]
+        g = call.gradient(found, i, _args[i])
+        g = sum_to(g, shape=_args[i].shape)
+    if found is None:
+        return wrap(np.zeros(shape, dtype), None) if linked else np.zeros(shape, dtype)
+    wanted = _dependents(g, probe)
+    if not wanted:
+        raise _unrecorded(call, i, "forward mode cannot be worked out from it; define jvp(ctx, *tangents)")
+    seed = t if t.dtype == g.dtype else OPS["astype"].call(t, dtype=g.dtype)
+    ends, _ = pull({g._node: seed}, create=linked, free=False, targets=frozenset((probe,)), wanted=wanted)
+    return ends[probe]
+
+
+def _unrecorded(call: _Call, i: int, consequence: str) -> GraphError:
+    return GraphError(
+        f"{call!r}.backward: the gradient of argument {i} does not come from the incoming gradients by recorded "
+        f"operations (it went through .data, NumPy arrays or no_grad), so {consequence}. Write it with this package's "
+        "functions; return None where there is no gradient"
+    )
+
+
+def _dependents(result: Tensor, probe: AnyNode) -> set[AnyNode]:
+    """The nodes between `probe` and `result`, both included; empty if there is no way."""
+    root = result._node
+    if root is None or root.order < probe.order:
+        return set()
+    found, stack = {root}, [root]
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent.order >= probe.order and parent not in found:
+                found.add(parent)
+                stack.append(parent)
+    between = graph.dependents(sorted(found, key=lambda n: n.order), [probe])
+    return between if root in between else set()
+
+
+def _result(cls: type[Function], y: Any) -> Tensor:
+    if not isinstance(y, Tensor | np.ndarray | np.generic):
+        raise ArgumentError(f"{cls.__name__}.forward must return Tensors or arrays, not {describe(y)}")
+    return asarray(y)
+
+
+def _joined(specs: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    return (sum(math.prod(shape) for shape, _ in specs),), np.result_type(*(dtype for _, dtype in specs))
 
 
 def _pieces(whole: Tensor, specs: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Tensor]:
@@ -111,56 +315,3 @@ def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     """Whether arrays of `shape` stretch to `target`."""
     last = target[len(target) - len(shape) :]
     return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape, last, strict=True))
-
-
-def _no_tangent(cls: type[Function]) -> Any:
-    def rule(_i: int, _t: Any, _y: Any, *_args: Any) -> Any:
-        raise GraphError(f"{cls.__name__} is a Function: it has a backward but no forward-mode rule; use vjp or grad")
-
-    return rule
-
-
-def _backward_of(
-    cls: type[Function],
-    ctx: FunctionContext,
-    kept: tuple[Any, ...],
-    specs: list[tuple[tuple[int, ...], np.dtype[Any]]],
-) -> Any:
-    """The rule of one application: all gradients are computed at the first argument asked for, then handed out."""
-    latest: list[Any] = [None, (), -1]
-    made = graph.next_order()
-
-    def rule(i: int, g: Any, y: Any, *_args: Any) -> Any:
-        if latest[0] is not g or i <= latest[2]:
-            recording = isinstance(g, Tensor)
-            grad_tensor, whole = (g, y) if recording else (wrap(g, None), wrap(y, None))
-            many = len(specs) > 1
-            results = _pieces(whole, specs) if many else [whole]
-            for k in kept:
-                if isinstance(k, Tensor):
-                    graph.writes.refuse(k._data, made, cls.__name__, "a tensor saved for it")
-            ctx._saved = tuple(results[k] if isinstance(k, int) else k for k in kept)
-            with enable_grad() if recording else no_grad():
-                found = cls.backward(ctx, *(_pieces(grad_tensor, specs) if many else [grad_tensor]))
-            ctx._saved = ()
-            found = found if isinstance(found, tuple) else (found,)
-            if len(found) != len(ctx.needs_input_grad):
-                raise ArgumentError(
-                    f"{cls.__name__}.backward returned {len(found)} gradients for {len(ctx.needs_input_grad)} arguments"
-                )
-            latest[:2] = g, found
-        latest[2] = i
-        found = latest[1][i]
-        parent = _args[i]
-        found = wrap(np.zeros(parent.shape, parent.dtype), None) if found is None else asarray(found)
-        if found.shape != parent.shape and not _broadcasts(parent.shape, found.shape):
-            raise ShapeError(
-                f"{cls.__name__}.backward returned {describe(found)} as the gradient of argument {i}, whose shape is "
-                f"{parent.shape}"
-            )
-        if i == max(j for j, needed in enumerate(ctx.needs_input_grad) if needed):
-            latest[:] = None, (), -1
-        # Without a recording, a view: the walk must not add into an array that is saved, or returned for two arguments.
-        return found if isinstance(g, Tensor) else found._data[...]
-
-    return rule

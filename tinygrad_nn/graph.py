@@ -22,7 +22,9 @@ import numpy as np
 from .errors import GraphError
 
 if TYPE_CHECKING:
+    from .lines import Line
     from .registry import Op  # for annotations only: at run time this file imports nothing above it
+    from .strong_zero import Careful
 
 next_order = itertools.count().__next__  # atomic in CPython, so threads may record at the same time
 _by_order = attrgetter("order")
@@ -31,7 +33,9 @@ _by_order = attrgetter("order")
 class Node:
     """One recorded operation: its parents, and what its derivative rules will need."""
 
-    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch")
+    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch", "line")
+
+    line: Line  # where the user's program made it; set by inspectors only, see `modes.py` and `name`
 
     def __init__(
         self,
@@ -50,6 +54,12 @@ class Node:
         self.shape = shape
         self.dtype = dtype
         self.watch: Watch | None = None
+
+    @property
+    def name(self) -> str:
+        """How errors call it: the operation, and the line that ran it where that is known."""
+        line = getattr(self, "line", None)
+        return self.op.name if line is None else f"{self.op.name} at {line}"
 
 
 class Leaf:
@@ -96,6 +106,7 @@ class Scatter:
 AnyNode = Node | Leaf
 Unpack = Callable[[Node], tuple[tuple[Any, ...], dict[str, Any]]]
 Fit = Callable[[Any, AnyNode], Any]
+Inspect = Callable[[AnyNode, int, Any, Any], None]
 
 
 def reachable(roots: Iterable[AnyNode]) -> list[AnyNode]:
@@ -127,19 +138,24 @@ def reverse(
     unpack: Unpack | None = None,
     fit: Fit,
     observe: Fit,
+    careful: Careful,
     free: bool,
+    inspect: Inspect | None = None,
 ) -> tuple[dict[AnyNode, Any], set[AnyNode]]:
     """Pull the cotangents `seeds` of some nodes back through the graph.
 
     With `wanted`, only edges to those nodes are followed. `unpack` gives a node's saved values as Tensors, to record
     the walk itself; without it rules run on the saved arrays, and sums go into buffers that this walk made. `fit`
-    makes a cotangent the shape and dtype of its node, `observe` runs hooks. Returns the cotangents of all leaves and
+    makes a cotangent the shape and dtype of its node, `observe` runs hooks, `careful` runs the rules of operations that
+    select or have infinite slopes, and of all behind them (see `strong_zero`); `inspect` is shown every step, as (node,
+    number of the argument, cotangent of the node, cotangent of the argument). Returns the cotangents of all leaves and
     targets, and which of them are such buffers (others may share memory).
     """
     plain = unpack is None
     grads = dict(seeds)
     owned: set[AnyNode] = set()
     ends: dict[AnyNode, Any] = {}
+    loose = careful.loose
     heap = [(-node.order, node) for node in grads if isinstance(node, Node)]
     heapify(heap)
     while heap:
@@ -159,14 +175,25 @@ def reverse(
             writes.check(node)
         if unpack is not None:
             saved, params = unpack(node)
-        if node.op.variadic:
-            saved = saved[:1]  # handing all arguments to the rule of each would take quadratic time
-        for parent, rule in zip(node.parents, node.op.vjps):  # noqa: B905  # variadic rules have no length
+        op = node.op
+        care = bool(loose) and node in loose
+        if not op.ordinary:
+            care = care or op.selects or op.singular
+            if op.variadic:
+                saved = saved[:1]  # handing all arguments to the rule of each would take quadratic time
+        i = -1
+        for parent, rule in zip(node.parents, op.vjps):  # noqa: B905  # variadic rules have no length
+            i += 1
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
-            pulled = rule(g, *saved, **params) if params else rule(g, *saved)
+            if care:
+                pulled = careful.pull(node, parent, rule, g, saved, params)
+            else:
+                pulled = rule(g, *saved, **params) if params else rule(g, *saved)
             if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):
                 pulled = fit(pulled, parent)
+            if inspect is not None:
+                inspect(node, i, g, pulled)
             total = grads.get(parent)
             if total is None and isinstance(parent, Node):
                 heappush(heap, (-parent.order, parent))
@@ -199,8 +226,18 @@ def reverse(
     return ends, owned
 
 
-def forward(nodes: Iterable[AnyNode], tangents: dict[AnyNode, Any], *, unpack: Unpack, fit: Fit) -> None:
-    """Push `tangents` (of some nodes) forward to all of `nodes` that depend on them; `nodes` come oldest first."""
+def forward(
+    nodes: Iterable[AnyNode],
+    tangents: dict[AnyNode, Any],
+    *,
+    unpack: Unpack,
+    fit: Fit,
+    inspect: Inspect | None = None,
+) -> None:
+    """Push `tangents` (of some nodes) forward to all of `nodes` that depend on them; `nodes` come oldest first.
+
+    `inspect` is shown every step, as (node, number of the argument, its tangent, what that adds to the node's).
+    """
     for node in nodes:
         if node in tangents or isinstance(node, Leaf):
             continue
@@ -215,6 +252,8 @@ def forward(nodes: Iterable[AnyNode], tangents: dict[AnyNode, Any], *, unpack: U
         total = None
         for i, t in moving:
             pushed = node.op.jvps[i](t, *saved, **params)
+            if inspect is not None:
+                inspect(node, i, t, pushed)
             total = pushed if total is None else total + pushed
         tangents[node] = fit(total, node)
 
@@ -243,10 +282,10 @@ class Writes:
     def check(self, node: Node) -> None:
         """Raise if something that `node` kept has been written since."""
         for i, kept in enumerate(node.saved or ()):
-            self.refuse(kept, node.order, node.op.name, f"its argument {i}" if i else "its result")
+            self.refuse(kept, node.order, node.name, f"its argument {i}" if i else "its result")
         for name, value in node.params.items():
             for kept in value if isinstance(value, tuple) else (value,):
-                self.refuse(kept, node.order, node.op.name, f"its {name}")
+                self.refuse(kept, node.order, node.name, f"its {name}")
 
     def refuse(self, kept: Any, order: int, name: str, what: str) -> None:
         """Raise if `kept`, which is `what` to the operation `name` recorded at `order`, has been written since."""
@@ -273,7 +312,7 @@ writes = Writes()
 def freed(node: Node) -> GraphError:
     """The error for walking a node whose saved arrays are gone."""
     return GraphError(
-        f"backward through {node.op.name} (result {node.dtype}{node.shape}) a second time: its saved arrays were freed "
+        f"backward through {node.name} (result {node.dtype}{node.shape}) a second time: its saved arrays were freed "
         "by the first. Call backward(retain_graph=True) the first time, or run the forward pass again; a result "
         "carried over from an earlier step needs detach()."
     )

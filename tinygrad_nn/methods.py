@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import creation
-from .ops import einsum, elementwise, index, linalg, reduce, shape
+from .ops import einsum, elementwise, index, linalg, matrix, norm, order, reduce, shape
 from .registry import OPS, TWINS
 from .tensor import Tensor
 
@@ -117,11 +117,13 @@ def _of_arrays(function: Any) -> Any:
 
 # NumPy's functions, given a Tensor, call ours of the same meaning (the public function, which checks arguments).
 _PUBLIC = {
-    name: f for module in (shape, reduce, index, linalg, einsum, elementwise) for name, f in vars(module).items()
+    name: f
+    for module in (norm, matrix, order, shape, reduce, index, linalg, einsum, elementwise)
+    for name, f in vars(module).items()
 }
 TWINS.update({op.twin: _PUBLIC.get(op.name, op.call) for op in OPS.values() if op.twin is not None})
 _SAME_NAME = """stack split flip roll squeeze expand_dims moveaxis swapaxes tile repeat pad broadcast_arrays where take
-take_along_axis tensordot einsum outer dot trace"""
+take_along_axis tensordot einsum outer dot trace diff"""
 TWINS.update({getattr(np, name): _PUBLIC[name] for name in _SAME_NAME.split()})
 _OF_ARRAYS = (np.shape, np.ndim, np.size, np.allclose, np.array_equal, np.isclose, np.count_nonzero)
 TWINS.update({function: _of_arrays(function) for function in _OF_ARRAYS})
@@ -130,6 +132,7 @@ TWINS.update(
 )
 TWINS.update({np.ravel: shape.flatten, np.amax: reduce.max, np.amin: reduce.min})
 TWINS.update({np.concatenate: shape.concat, np.var: _spread_in_numpys_form(reduce.var)})
+TWINS.update({np.linalg.norm: norm.norm, np.linalg.matrix_norm: norm.matrix_norm, np.linalg.slogdet: matrix.slogdet})
 TWINS[np.std] = _spread_in_numpys_form(reduce.std)
 
 

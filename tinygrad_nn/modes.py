@@ -1,58 +1,86 @@
-"""Whether operations are recorded: `no_grad`, `enable_grad`, `is_grad_enabled`.
+"""Whether operations are recorded (`no_grad`, `enable_grad`), and who looks on (inspectors).
 
-The state is a context variable, so each thread (and each asyncio task) has its own, and a `with` block restores what
-it found however it ends.
+The state is two context variables, so each thread (and each asyncio task) has its own, and a `with` block restores
+what it found however it ends. `recording()` is False, True, or the tuple of inspectors that want to see each recorded
+operation; so that looking on costs nothing where nobody does, operations ask `is not True` after they have recorded.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-_recording: ContextVar[bool] = ContextVar("tinygrad_nn_recording", default=True)
-is_grad_enabled = _recording.get  # called by every operation, so nothing is wrapped around it
+from .lines import user_line
+
+if TYPE_CHECKING:
+    from .graph import AnyNode
+    from .registry import Op
+
+Inspectors = tuple["Inspector", ...]
+_recording: ContextVar[bool | Inspectors] = ContextVar("tinygrad_nn_recording", default=True)
+_inspectors: ContextVar[Inspectors] = ContextVar("tinygrad_nn_inspectors", default=())
+recording = _recording.get  # called by every operation, so nothing is wrapped around it
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _RecordingMode:
-    """Context manager and decorator that sets recording to `enabled` and puts back what it found."""
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded here.
 
-    enabled: bool
+    >>> import tinygrad_nn as tg
+    >>> with tg.no_grad():
+    ...     tg.is_grad_enabled()
+    False
+    """
+    return _recording.get() is not False
 
-    def __init__(self, *args: object) -> None:
-        if args:
-            raise TypeError(f"{type(self).__name__} takes no arguments; as a decorator write @{type(self).__name__}()")
-        self._outer: list[bool] = []  # a stack: one instance may be entered again inside itself
 
-    def __enter__(self) -> None:
-        self._outer.append(_recording.get())
-        _recording.set(self.enabled)
+class Mode:
+    """Context manager and decorator that changes the state, and puts back what it found."""
+
+    def __init__(self) -> None:
+        self._outer: list[tuple[bool | Inspectors, Inspectors]] = []  # a stack: it may be entered again inside itself
+
+    def _change(self) -> None:
+        raise NotImplementedError
+
+    def _again(self) -> Self:
+        """The same mode, to be entered independently of this object."""
+        other = copy.copy(self)
+        other._outer = []
+        return other
+
+    def __enter__(self) -> Self:
+        self._outer.append((_recording.get(), _inspectors.get()))
+        self._change()
+        return self
 
     def __exit__(self, *exc: object) -> None:
-        _recording.set(self._outer.pop())
+        outer, inspectors = self._outer.pop()
+        _recording.set(outer)
+        _inspectors.set(inspectors)
 
     def __call__(self, fn: F) -> F:
-        mode = type(self)
         if inspect.isgeneratorfunction(fn):
             # Only the generator's own steps run in the mode; its consumer, between two steps, does not.
             @functools.wraps(fn)
             def steps(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-                generator = fn(*args, **kwargs)
+                generator, mode = fn(*args, **kwargs), self._again()
                 resume, value = generator.send, None
                 while True:
                     try:
-                        with mode():
+                        with mode:
                             item = resume(value)
                     except StopIteration as stop:
                         return stop.value
                     try:
                         value, resume = (yield item), generator.send
                     except GeneratorExit:
-                        with mode():
+                        with mode:
                             generator.close()
                         raise
                     except BaseException as error:
@@ -62,10 +90,19 @@ class _RecordingMode:
 
         @functools.wraps(fn)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with mode():
+            with self._again():
                 return fn(*args, **kwargs)
 
         return wrapped  # type: ignore[return-value]  # same call, typed by what it decorates
+
+
+class _RecordingMode(Mode):
+    """Sets recording on or off."""
+
+    def __init__(self, *args: object) -> None:
+        if args:
+            raise TypeError(f"{type(self).__name__} takes no arguments; as a decorator write @{type(self).__name__}()")
+        super().__init__()
 
 
 class no_grad(_RecordingMode):
@@ -79,7 +116,8 @@ class no_grad(_RecordingMode):
     False
     """
 
-    enabled = False
+    def _change(self) -> None:
+        _recording.set(False)
 
 
 class enable_grad(_RecordingMode):
@@ -93,4 +131,62 @@ class enable_grad(_RecordingMode):
     True
     """
 
-    enabled = True
+    def _change(self) -> None:
+        _recording.set(_inspectors.get() or True)
+
+
+class Inspector(Mode):
+    """A mode that looks on: subclasses override what they want to see. Inside, every recorded node knows its line.
+
+    Inspectors nest; each sees everything, the outermost first. What they raise goes to the user.
+    """
+
+    def _change(self) -> None:
+        inspectors = (*_inspectors.get(), self)
+        _inspectors.set(inspectors)
+        if _recording.get() is not False:
+            _recording.set(inspectors)
+
+    def recorded(self, op: Op, args: tuple[Any, ...], params: dict[str, Any], result: Any) -> None:
+        """`op` has run on `args` with `params`, and made the Tensor `result` with its node."""
+
+    def pulled(self, node: AnyNode, i: int, g: Any, pulled: Any) -> None:
+        """A backward walk made the cotangent `pulled` of argument `i` from `g`, that of the result of `node`."""
+
+    def pushed(self, node: AnyNode, i: int, t: Any, pushed: Any) -> None:
+        """A forward walk made `pushed`, a part of the tangent of `node`, from `t`, the tangent of argument `i`."""
+
+
+class record_lines(Inspector):
+    """Operations recorded inside know the line of the program that ran them, and errors of `backward` name it.
+
+    >>> import tinygrad_nn as tg
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> with tg.autograd.record_lines():
+    ...     y = x * x
+    >>> y.backward()
+    >>> y.backward()  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    tinygrad_nn.errors.GraphError: backward through multiply at file.py:12 (result float32()) a second time ...
+    """
+
+
+def notify(inspectors: Any, op: Op, args: tuple[Any, ...], params: dict[str, Any], result: Any) -> None:
+    """Show a recorded operation to those that look on (`inspectors` is what `recording()` gave, and not a bool)."""
+    result._node.line = user_line()
+    for inspector in inspectors:
+        inspector.recorded(op, args, params, result)
+
+
+def walk_inspector(method: Literal["pulled", "pushed"]) -> Callable[..., None] | None:
+    """What a walk shows its steps to; None where nobody looks on."""
+    inspectors = _inspectors.get()
+    if not inspectors:
+        return None
+    seen_by = [getattr(i, method) for i in inspectors if getattr(type(i), method) is not getattr(Inspector, method)]
+
+    def show(*step: Any) -> None:
+        for see in seen_by:
+            see(*step)
+
+    return show if len(seen_by) > 1 else seen_by[0] if seen_by else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .domains import Booleans, Domain, Integers
+from .domains import Booleans, Domain, Integers, Invertible
 from .registry import OPS, Op
 
 HEAD = """\
@@ -34,6 +34,8 @@ def smooth(domain: Domain) -> str:
         return f"integers {number(domain.low)} … {number(domain.high - 1)}"
     if isinstance(domain, Booleans):
         return "true, false"
+    if isinstance(domain, Invertible):
+        return "matrices far from singular"
     text = f"[{number(domain.low)}, {number(domain.high)}]"
     if domain.avoid:
         text += " but not " + ", ".join(number(x) for x in domain.avoid)

@@ -66,10 +66,26 @@ class Op:
     analytic: bool = False  # the forward accepts complex numbers and is complex-differentiable
     residual: bool = False
     joint: bool = False
+    selects: bool = False  # sends exact zeros back to what it did not take
+    singular: bool = False  # somewhere its slope is infinite and its value is not
+    products: bool = False  # each element of a cotangent is a sum of products; linear operations that multiply are so
+    silent: Callable[..., Any] | None = None  # (cotangent == 0, **params): where no element of it reaches an argument
     variadic: bool = False  # joint, of any number of arguments: the rules are given none of them
     reference: Callable[..., Any] | None = None  # where there is no twin: the same value, written plainly with NumPy
+    batch: Callable[..., Any] | None = None  # how it acts on batches, for vmap: see `ops/batching.py`
     call: Callable[..., Any] = field(init=False)  # the public function
+    ordinary: bool = field(init=False)  # nothing of what a walk has to look out for
+    sure: int = field(init=False)  # what a cotangent may hold with the rules being right on their own: `strong_zero`
     _keeps: dict[tuple[int, int], tuple[bool, tuple[int, ...]]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ordinary = not (self.variadic or self.selects or self.singular)
+        if self.kind == "linear" and not self.joint:
+            self.products = isinstance(self.vjps, Each) or len(self.vjps) > 1
+        looks = self.products or self.silent is not None
+        if self.kind == "elementwise":
+            looks = any(any(reads(rule, len(self.vjps))) for rule in self.vjps)
+        self.sure = 3 if not looks else 1 if self.selects else 0
 
     def keeps(self, mask: int, count: int) -> tuple[bool, tuple[int, ...]]:
         """Whether the output must be kept, and which of `count` arguments need not, if those in `mask` are tracked."""

@@ -7,18 +7,19 @@ readers and type checkers.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import graph
-from .errors import ArgumentError, DTypeError, GraphError, TinygradError, describe, operation_error
+from .errors import ArgumentError, BatchError, DTypeError, GraphError, TinygradError, describe, operation_error
 from .graph import Leaf, Node, Watch
+from .lines import user_line
 from .memory import keep_freed_memory
-from .modes import is_grad_enabled
+from .modes import is_grad_enabled, notify, recording, walk_inspector
 from .registry import OPS, TWINS, Op, Spec
+from .strong_zero import Careful
 
 if TYPE_CHECKING:
     from ._types import ArrayLike, Axis, DTypeLike, Index, Shape
@@ -328,14 +329,14 @@ class Tensor:
         return f"tensor({text}{extra})"
 
     def __len__(self) -> int:
-        if not self._data.ndim:
+        if not self.ndim:
             raise TypeError("len() of a 0-d tensor")
-        return len(self._data)
+        return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        if not self._data.ndim:
+        if not self.ndim:
             raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self._data)))
+        return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
         if self._data.size != 1:
@@ -625,31 +626,39 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     data: list[Any] = []
     nodes: list[Node | Leaf | None] = []
     mask, bit, plain = 0, 1, True
-    for a in args:
-        if isinstance(a, Tensor):
-            plain, node = False, a._node
-            data.append(a._data)
-            nodes.append(node)
-            if node is not None:
-                mask |= bit
-        else:
-            data.append(a if isinstance(a, PLAIN) else constant(a, op.name))
-            nodes.append(None)
-        bit <<= 1
+    try:
+        for a in args:
+            if isinstance(a, Tensor):
+                plain, node = False, a._node
+                data.append(a._data)
+                nodes.append(node)
+                if node is not None:
+                    mask |= bit
+            else:
+                data.append(a if isinstance(a, PLAIN) else constant(a, op.name))
+                nodes.append(None)
+            bit <<= 1
+    except BatchError as batch:
+        return batch.run(op, args, params)
     try:
         y = op.forward(*data, **params)
+    except BatchError as batch:  # a parameter differs between the examples
+        return batch.run(op, args, params)
     except (TypeError, ValueError, IndexError) as error:
         raise refused(op, args, error) from None
     if op.residual:
         y, params["residual"] = y
     if plain:
         return y
-    if not mask or not op.vjps or not is_grad_enabled():
+    if not mask or not op.vjps or not (mode := recording()):
         return wrap(y, None)
     keep_y, unread = op.keeps(mask, len(data))
     for i in unread:
         data[i] = nodes[i] or Spec(np.shape(data[i]), np.result_type(data[i]))
-    return wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
+    out = wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
+    if mode is not True:
+        notify(mode, op, args, params, out)
+    return out
 
 
 def refused(op: Op, args: tuple[Any, ...], cause: Exception) -> Exception:
@@ -662,7 +671,10 @@ def plain_index(index: Index) -> Any:
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)
     if isinstance(index, Tensor):
-        return index._data
+        try:
+            return index._data
+        except BatchError:
+            return index  # inside vmap: `getitem` knows what to do
     return np.asarray(index, None if len(index) else np.intp) if isinstance(index, list) else index
 
 
@@ -702,15 +714,21 @@ def pull(
         seeds = {n: g if isinstance(g, Tensor) else wrap(g, None) for n, g in seeds.items()}
     else:
         seeds = {n: g._data if isinstance(g, Tensor) else g for n, g in seeds.items()}
-    return graph.reverse(
-        seeds,
-        targets=targets,
-        wanted=wanted,
-        unpack=recorded if create else None,
-        fit=_fit,
-        observe=_observe,
-        free=free,
-    )
+    careful = Careful()
+    try:
+        return graph.reverse(
+            seeds,
+            targets=targets,
+            wanted=wanted,
+            unpack=recorded if create else None,
+            fit=_fit,
+            observe=_observe,
+            careful=careful,
+            free=free,
+            inspect=walk_inspector("pulled"),
+        )
+    finally:
+        careful.close()
 
 
 def recorded(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -772,7 +790,4 @@ def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
 
 def _user_line() -> str:
     """`(file.py:12)`: the line outside this package that is running."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__ + "."):
-        frame = frame.f_back
-    return f"({frame.f_code.co_filename}:{frame.f_lineno})"
+    return f"({user_line()})"

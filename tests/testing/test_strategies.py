@@ -14,7 +14,7 @@ from hypothesis import find, given, settings, strategies as st
 
 import tinygrad_nn as tg
 from tinygrad_nn import testing
-from tinygrad_nn.domains import Booleans, Integers, Reals
+from tinygrad_nn.domains import Booleans, Integers, Invertible, Reals
 from tinygrad_nn.errors import ArgumentError, MissingExtraError
 from tinygrad_nn.registry import OPS
 from tinygrad_nn.testing import domain_arrays, layouts
@@ -29,6 +29,9 @@ def lies_inside(domain: Any, a: np.ndarray[Any, Any]) -> bool:
         return a.dtype == bool
     if isinstance(domain, Integers):
         return a.dtype == np.int64 and bool(np.all((a >= domain.low) & (a < domain.high)))
+    if isinstance(domain, Invertible):
+        n = min(a.shape, default=0)
+        return a.ndim < 2 or n == 0 or abs(np.linalg.det(a[:n, :n].astype(np.float64))) > 1
     wide = a.astype(np.float64).ravel()
     for x in wide:
         if not domain.low <= x <= domain.high or any(abs(x - p) < domain.margin * 0.999 for p in domain.avoid):

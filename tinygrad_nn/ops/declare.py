@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..domains import Domain, Reals
-from ..errors import ArgumentError
+from ..errors import ArgumentError, BatchError
 from ..graph import Node, next_order
-from ..modes import is_grad_enabled
+from ..modes import notify, recording
 from ..registry import Each, Op, Rule, register
 from ..tensor import PLAIN, Tensor, apply, constant, refused
+from . import batching
 
 _NO_PARAMS: dict[str, Any] = {}
 _new = object.__new__
@@ -40,6 +41,7 @@ def elementwise(
     domain = tuple(domain) if domain is not None else (Reals(),) * len(rules)
     if len(domain) != len(rules):
         raise ArgumentError(f"{name}: {len(rules)} rules but {len(domain)} domains; one of each for every argument")
+    facts.setdefault("batch", batching.aligned)
     op = Op(name, "elementwise", forward, tuple(rules), tuple(rules), domain=domain, **facts)
     if params or len(rules) > 2:
         return publish(op, partial(apply, op))
@@ -72,6 +74,7 @@ def general(
 
 def nondifferentiable(name: str, forward: Callable[..., Any], **facts: Any) -> Any:
     """Declare an operation without derivative: comparisons, positions, tests. Its results carry no history."""
+    facts.setdefault("batch", batching.aligned)  # most act element by element
     op = Op(name, "constant", forward, **facts)
 
     def call(*args: Any, **params: Any) -> Any:  # not a `partial`: comparisons become methods of Tensor
@@ -112,18 +115,22 @@ def _unary(op: Op) -> Callable[..., Any]:
                 return forward(constant(x))
             except (TypeError, ValueError) as error:
                 raise refused(op, (x,), error) from None
-        a, node = x._data, x._node
         try:
+            a, node = x._data, x._node
             y = forward(a)
+        except BatchError as batch:
+            return batch.run(op, (x,), {})
         except (TypeError, ValueError) as error:
             raise refused(op, (x,), error) from None
         out = _new(Tensor)
         out._data = y
-        if node is None or not is_grad_enabled():
+        if node is None or not (mode := recording()):
             out._node = None
         else:
             saved = (y if keep_y else None, a if keep_x else None)
             out._node = Node(op, (node,), saved, _NO_PARAMS, y.shape, y.dtype)
+            if mode is not True:
+                notify(mode, op, (x,), _NO_PARAMS, out)
         return out
 
     return call
@@ -139,26 +146,29 @@ def _binary(op: Op) -> Callable[..., Any]:
 
     def call(a: Any, b: Any) -> Any:
         node_a = node_b = None
-        if isinstance(a, Tensor):
-            x, node_a = a._data, a._node
-            if isinstance(b, Tensor):
-                y, node_b = b._data, b._node
+        try:
+            if isinstance(a, Tensor):
+                x, node_a = a._data, a._node
+                if isinstance(b, Tensor):
+                    y, node_b = b._data, b._node
+                else:
+                    y = b if isinstance(b, PLAIN) else constant(b, op.name)
+            elif isinstance(b, Tensor):
+                x, y, node_b = constant(a, op.name), b._data, b._node
             else:
-                y = b if isinstance(b, PLAIN) else constant(b, op.name)
-        elif isinstance(b, Tensor):
-            x, y, node_b = constant(a, op.name), b._data, b._node
-        else:
-            try:
-                return plain(constant(a), constant(b))
-            except (TypeError, ValueError) as error:
-                raise refused(op, (a, b), error) from None
+                try:
+                    return plain(constant(a), constant(b))
+                except (TypeError, ValueError) as error:
+                    raise refused(op, (a, b), error) from None
+        except BatchError as batch:
+            return batch.run(op, (a, b), {})
         try:
             z = forward(x, y)
         except (TypeError, ValueError) as error:
             raise refused(op, (a, b), error) from None
         out = _new(Tensor)
         out._data = z
-        if (node_a is None and node_b is None) or not is_grad_enabled():
+        if (node_a is None and node_b is None) or not (mode := recording()):
             out._node = None
             return out
         saved = nothing
@@ -174,6 +184,8 @@ def _binary(op: Op) -> Callable[..., Any]:
         node.shape = z.shape
         node.dtype = z.dtype
         node.watch = None
+        if mode is not True:
+            notify(mode, op, (a, b), _NO_PARAMS, out)
         return out
 
     return call

@@ -14,6 +14,7 @@ from ..domains import case
 from ..errors import ArgumentError, ShapeError, describe
 from ..registry import Each
 from ..tensor import Tensor, constant
+from . import batching
 from .declare import linear
 from .shape import transpose
 
@@ -59,6 +60,7 @@ _einsum: Fn = linear(
         case((5, 2, 3), (5, 3), inputs=("bij", "bj"), output="ib"),
     ),
     formula="sum of products over the letters missing from the output",
+    batch=batching.einsum,
 )
 
 

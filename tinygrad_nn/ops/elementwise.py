@@ -15,8 +15,9 @@ import numpy as np
 
 from .._types import Array, ArrayLike, Binary, Fn, Scalar, Unary
 from ..domains import Reals, case
+from ..errors import BatchError
 from ..tensor import Tensor, wrap
-from . import special
+from . import batching, special
 from .declare import elementwise, linear, nondifferentiable
 
 _POSITIVE = Reals(0.2, 4.0)
@@ -78,6 +79,7 @@ power: Binary = elementwise(
     formula="a to the power b",
     domain=[_POSITIVE, Reals()],
     ties="0 to the power 0 has slope 0 in both arguments",
+    singular=True,
     analytic=True,
 )
 negative: Unary = elementwise(
@@ -99,10 +101,23 @@ reciprocal: Unary = elementwise(
     analytic=True,
 )
 sqrt: Unary = elementwise(
-    "sqrt", np.sqrt, [lambda t, y, _x: t * 0.5 / y], twin=np.sqrt, formula="√x", domain=[_POSITIVE], analytic=True
+    "sqrt",
+    np.sqrt,
+    [lambda t, y, _x: t * 0.5 / y],
+    twin=np.sqrt,
+    formula="√x",
+    domain=[_POSITIVE],
+    singular=True,
+    analytic=True,
 )
 cbrt: Unary = elementwise(
-    "cbrt", np.cbrt, [lambda t, y, _x: t / (3.0 * y * y)], twin=np.cbrt, formula="∛x", domain=[_NONZERO]
+    "cbrt",
+    np.cbrt,
+    [lambda t, y, _x: t / (3.0 * y * y)],
+    twin=np.cbrt,
+    formula="∛x",
+    domain=[_NONZERO],
+    singular=True,
 )
 absolute: Unary = elementwise(
     "absolute",
@@ -248,6 +263,7 @@ arcsin: Unary = elementwise(
     [lambda t, _y, x: t / sqrt(1.0 - x * x)],
     twin=np.arcsin,
     formula="arcsin x",
+    singular=True,
     domain=[_INSIDE_ONE],
     analytic=True,
 )
@@ -257,6 +273,7 @@ arccos: Unary = elementwise(
     [lambda t, _y, x: -t / sqrt(1.0 - x * x)],
     twin=np.arccos,
     formula="arccos x",
+    singular=True,
     domain=[_INSIDE_ONE],
     analytic=True,
 )
@@ -302,6 +319,7 @@ arccosh: Unary = elementwise(
     [lambda t, _y, x: t / sqrt((x - 1.0) * (x + 1.0))],
     twin=np.arccosh,
     formula="arccosh x",
+    singular=True,
     domain=[_OUTSIDE_ONE],
     analytic=True,
 )
@@ -335,6 +353,7 @@ maximum: Binary = elementwise(
     [lambda t, _y, a, b: _larger_share(t, a, b), lambda t, _y, a, b: _larger_share(t, b, a)],
     twin=np.maximum,
     formula="the larger of a and b",
+    selects=True,
     domain=[_DISTINCT, _DISTINCT],
     ties="a tie is split evenly",
 )
@@ -344,6 +363,7 @@ minimum: Binary = elementwise(
     [lambda t, _y, a, b: _larger_share(t, b, a), lambda t, _y, a, b: _larger_share(t, a, b)],
     twin=np.minimum,
     formula="the smaller of a and b",
+    selects=True,
     domain=[_DISTINCT, _DISTINCT],
     ties="a tie is split evenly",
 )
@@ -357,6 +377,7 @@ _clip: Fn = elementwise(
     ],
     twin=np.clip,
     formula="x, but no less than low and no more than high",
+    selects=True,
     domain=[Reals(-3.0, 3.0, avoid=(-1.0, 1.0)), Reals(-1.05, -0.95), Reals(0.95, 1.05)],
     ties="at a bound the gradient goes to x",
 )
@@ -386,11 +407,13 @@ _select: Fn = linear(
     ],
     joint=True,
     formula="a where the condition holds, else b",
+    selects=True,
     cases=(
         case((2, 3), (2, 3), condition=np.array([[True, False, True], [False, False, True]])),
         case((3,), (2, 1), condition=np.array([True, False, True])),
         case((), (2,), condition=np.array([[True], [False]])),
     ),
+    batch=batching.where,
 )
 
 
@@ -412,9 +435,15 @@ def where(condition: ArrayLike, a: ArrayLike, b: ArrayLike) -> Tensor | Array:
     >>> tg.where(x > 0, x, 0.0)
     tensor([0., 2.])
     """
-    mask = condition._data if isinstance(condition, Tensor) else condition
-    result: Tensor | Array = _select(a, b, condition=np.asarray(mask, bool))
+    result: Tensor | Array = _select(a, b, condition=_as_mask(condition))
     return wrap(result, None) if isinstance(condition, Tensor) and not isinstance(result, Tensor) else result
+
+
+def _as_mask(condition: Any) -> Any:
+    try:
+        return np.asarray(condition._data if isinstance(condition, Tensor) else condition, bool)
+    except BatchError:
+        return condition  # inside vmap: the rule for batches takes it as it is
 
 
 @overload
@@ -474,6 +503,7 @@ relu: Unary = elementwise(
     [lambda t, y, _x: t * (y > 0)],
     reference=lambda x: (x + np.abs(x)) / 2,
     formula="the larger of x and 0",
+    selects=True,
     domain=[_NONZERO],
     ties="slope 0 at 0",
 )

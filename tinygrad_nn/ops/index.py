@@ -11,6 +11,7 @@ from ..domains import case
 from ..errors import AxisError, DTypeError, describe
 from ..graph import Scatter
 from ..tensor import Tensor, plain_index
+from . import batching
 from .declare import linear
 from .shape import normalize_axis, reshape, shape_of
 
@@ -63,6 +64,8 @@ _getitem: Fn = linear(
     [_send_back],
     cases=_INDEX_CASES,
     formula="x[index]",
+    selects=True,
+    batch=batching.getitem,
 )
 
 
@@ -78,6 +81,7 @@ _scatter: Fn = linear(
     [lambda g, _y, _x, *, index, shape: _getitem(g, index=index)],
     cases=(case((2, 4), index=np.array([1, 1]), shape=(3, 4)), case((2,), index=slice(0, 2), shape=(3,))),
     formula="zeros of a shape, with x added at an index",
+    batch=batching.scatter,
 )
 
 
@@ -116,6 +120,8 @@ _index_update: Fn = linear(
         case((3,), (2,), index=np.array([True, False, True])),
     ),
     formula="x with x[index] replaced by the value",
+    selects=True,
+    batch=batching.write,
 )
 
 
@@ -144,6 +150,7 @@ _index_add: Fn = linear(
     joint=True,
     cases=(case((3, 4), (4,), index=1), case((3,), (4,), index=np.array([2, 0, 2, 2]))),
     formula="x with the value added at x[index]",
+    batch=batching.write,
 )
 
 

@@ -13,6 +13,7 @@ from .._types import ArrayLike, Fn
 from ..domains import case
 from ..errors import ShapeError, describe
 from ..tensor import Tensor, constant
+from . import batching
 from .declare import general, linear as declare_linear
 from .elementwise import multiply
 from .reduce import sum
@@ -55,6 +56,7 @@ _matmul: Fn = declare_linear(
     ),
     formula="A B",
     twin=np.matmul,
+    batch=batching.matmul,
 )
 
 
@@ -68,6 +70,7 @@ _matvec: Fn = declare_linear(
     [lambda g, _y, _a, v: expand_dims(g, -1) * v, _matvec_second],
     cases=(case((3,), (3,)), case((2, 3), (3,)), case((5, 2, 3), (3,)), case((2, 0), (0,)), case((0, 3), (3,))),
     formula="A v",
+    batch=batching.matvec,
 )
 
 
@@ -143,7 +146,9 @@ _linear: Fn = general(
         case((3,), (2, 3), (2,)),
     ),
     formula="x Wᵀ + b",
+    products=True,
     analytic=True,
+    batch=batching.linear,
 )
 
 

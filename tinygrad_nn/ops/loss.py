@@ -13,6 +13,7 @@ import numpy as np
 
 from ..domains import Integers, Reals, case
 from ..errors import AxisError
+from . import batching
 from .declare import elementwise, general
 from .elementwise import log, log1p, maximum, sigmoid, where
 from .reduce import sum as sum_over
@@ -185,6 +186,7 @@ cross_entropy = general(
     cases=_TARGET_CASES,
     residual=True,
     formula="ln Σ eˣ - x[target]",
+    batch=batching.per_sample_loss,
 )
 
 # -- negative log likelihood -------------------------------------------------------------------------------------------
@@ -215,6 +217,8 @@ nll_loss = general(
     domain=_TARGET_DOMAIN,
     cases=_TARGET_CASES,
     formula="-x[target]",
+    selects=True,
+    batch=batching.per_sample_loss,
 )
 
 # -- squared error -----------------------------------------------------------------------------------------------------
@@ -247,6 +251,7 @@ squared_error = general(
     residual=True,
     analytic=True,
     formula="share · Σ (a - b)²",
+    batch=batching.squared_error,
 )
 
 # -- binary cross entropy ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ..domains import Reals, case
 from ..errors import ArgumentError, ShapeError, describe
 from ..registry import OPS
 from ..tensor import Tensor
+from . import batching
 from .declare import general, linear, nondifferentiable
 from .elementwise import maximum, where
 from .shape import (
@@ -47,6 +48,11 @@ def _with_axes(g: Any, axis: tuple[int, ...] | None, keepdims: bool) -> Any:
     return g if keepdims or axis is None or not axis else expand_dims(g, axis)
 
 
+def silent_lines(zero: Any, *, axis: Any, keepdims: bool, **_: Any) -> Any:
+    """Where no cotangent comes from, given where the reduced array's is 0: along whole lines that were reduced."""
+    return _with_axes(zero, axis, keepdims)
+
+
 def _count(shape: tuple[int, ...], axis: tuple[int, ...] | None) -> int:
     return math.prod(shape if axis is None else (shape[a] for a in axis))
 
@@ -62,6 +68,7 @@ _sum: Fn = linear(
     cases=(*_REDUCTIONS, case((0, 3), axis=(0,), keepdims=False)),
     formula="Σ x",
     twin=np.sum,
+    batch=batching.along,
 )
 
 
@@ -90,6 +97,7 @@ _mean_op: Fn = linear(
     cases=_REDUCTIONS,
     formula="Σ x / n",
     twin=np.mean,
+    batch=batching.along,
 )
 
 
@@ -142,7 +150,9 @@ _var: Fn = general(
     [_var_jvp],
     cases=_SPREADS,
     formula="Σ (x - mean)² / (n - correction)",
+    silent=silent_lines,
     analytic=False,
+    batch=batching.along,
 )
 _std: Fn = general(
     "std",
@@ -152,7 +162,9 @@ _std: Fn = general(
     domain=(Reals(distinct=True),),
     cases=_SPREADS,
     formula="√(Σ (x - mean)² / (n - correction))",
+    silent=silent_lines,
     ties="slope 0 where all elements are equal",
+    batch=batching.along,
 )
 
 
@@ -212,8 +224,11 @@ _max: Fn = general(
     domain=(Reals(distinct=True),),
     cases=_REDUCTIONS,
     formula="the largest element",
+    selects=True,
+    silent=silent_lines,
     ties="split evenly among equals",
     twin=np.max,
+    batch=batching.along,
 )
 _min: Fn = general(
     "min",
@@ -223,8 +238,11 @@ _min: Fn = general(
     domain=(Reals(distinct=True),),
     cases=_REDUCTIONS,
     formula="the smallest element",
+    selects=True,
+    silent=silent_lines,
     ties="split evenly among equals",
     twin=np.min,
+    batch=batching.along,
 )
 
 
@@ -319,8 +337,10 @@ _prod: Fn = general(
     [lambda t, _y, x, *, axis, keepdims: _sum(t * _others(x, axis), axis=axis, keepdims=keepdims)],
     cases=_REDUCTIONS,
     formula="Π x",
+    silent=silent_lines,
     analytic=True,
     twin=np.prod,
+    batch=batching.along,
 )
 
 
@@ -345,6 +365,7 @@ _cumsum: Fn = linear(
     cases=_RUNNING,
     formula="running sum",
     twin=np.cumsum,
+    batch=batching.along,
 )
 
 
@@ -381,6 +402,7 @@ _cumprod: Fn = general(
     formula="running product",
     analytic=True,
     twin=np.cumprod,
+    batch=batching.along,
 )
 
 
@@ -409,6 +431,7 @@ _argmax: Fn = nondifferentiable(
     cases=(case((2, 3), axis=1, keepdims=False), case((2, 3), axis=None, keepdims=True)),
     formula="the position of the first largest element",
     twin=np.argmax,
+    batch=batching.position,
 )
 _argmin: Fn = nondifferentiable(
     "argmin",
@@ -416,6 +439,7 @@ _argmin: Fn = nondifferentiable(
     cases=(case((2, 3), axis=1, keepdims=False), case((2, 3), axis=None, keepdims=True)),
     formula="the position of the first smallest element",
     twin=np.argmin,
+    batch=batching.position,
 )
 _all: Fn = nondifferentiable(
     "all",
@@ -423,6 +447,7 @@ _all: Fn = nondifferentiable(
     cases=_REDUCTIONS,
     formula="whether every element is true",
     twin=np.all,
+    batch=batching.along,
 )
 _any: Fn = nondifferentiable(
     "any",
@@ -430,6 +455,7 @@ _any: Fn = nondifferentiable(
     cases=_REDUCTIONS,
     formula="whether some element is true",
     twin=np.any,
+    batch=batching.along,
 )
 
 

@@ -15,6 +15,7 @@ from ..domains import case
 from ..errors import ArgumentError, AxisError, DTypeError, ShapeError, describe, operation_error
 from ..registry import Each
 from ..tensor import Tensor, constant
+from . import batching
 from .declare import general, linear
 
 
@@ -69,6 +70,7 @@ _reshape: Fn = linear(
     ),
     formula="the same elements in another shape",
     twin=np.reshape,
+    batch=batching.reshape,
 )
 
 
@@ -103,6 +105,7 @@ _transpose: Fn = linear(
     cases=(case((2, 3), axes=(1, 0)), case((2, 3, 4), axes=(2, 0, 1)), case((), axes=())),
     formula="the axes in another order",
     twin=np.transpose,
+    batch=batching.transpose,
 )
 
 
@@ -217,6 +220,7 @@ _broadcast_to: Fn = linear(
     cases=(case((3,), shape=(2, 3)), case((2, 1), shape=(4, 2, 3)), case((), shape=(2,)), case((1,), shape=(0,))),
     formula="x repeated along new axes and axes of length 1",
     twin=np.broadcast_to,
+    batch=batching.broadcast_to,
 )
 
 
@@ -261,6 +265,7 @@ _sum_to: Fn = linear(
     [lambda g, _y, _x, *, shape: _broadcast_to(g, shape=_x.shape)],
     cases=(case((2, 3), shape=(3,)), case((2, 3), shape=(2, 1)), case((2, 3), shape=()), case((2, 3), shape=(2, 3))),
     formula="x added up over the axes that broadcasting from a shape would stretch",
+    batch=batching.sum_to,
 )
 
 
@@ -308,6 +313,7 @@ _astype: Fn = linear(
     [lambda g, _y, _x, *, dtype: _astype(g, dtype=_x.dtype)],
     cases=(case((2, 3), dtype=np.dtype(np.float64)), case((), dtype=np.dtype(np.float64))),
     formula="x in another dtype",
+    batch=batching.leading,
 )
 
 
@@ -333,6 +339,7 @@ _copy: Fn = linear(
     cases=(case((2, 3)), case(())),
     formula="a copy of x",
     twin=np.copy,
+    batch=batching.leading,
 )
 
 
@@ -363,6 +370,7 @@ _concat: Fn = linear(
         case((2, 3), (2, 0), (2, 1), axis=1, offsets=(0, 3, 3, 4)),
     ),
     formula="arrays one after the other along an axis",
+    batch=batching.along,
 )
 
 
@@ -393,6 +401,7 @@ _stack: Fn = linear(
     joint=True,
     cases=(case((2, 3), (2, 3), axis=0), case((2, 3), (2, 3), (2, 3), axis=2), case((), (), axis=0)),
     formula="arrays side by side along a new axis",
+    batch=batching.along,
 )
 
 
@@ -473,6 +482,7 @@ _pad: Fn = general(
         case((0,), widths=((1, 1),), value=0.0),
     ),
     formula="x with a constant border",
+    batch=batching.pad,
 )
 
 
@@ -513,6 +523,7 @@ _flip: Fn = linear(
     [lambda g, _y, _x, *, axis: _flip(g, axis=axis)],
     cases=(case((2, 3), axis=(0,)), case((2, 3), axis=(0, 1)), case((3,), axis=None), case((), axis=None)),
     formula="x backwards",
+    batch=batching.along,
 )
 
 
@@ -536,6 +547,7 @@ _roll: Fn = linear(
         case((4,), shift=(6,), axis=(0,)),
     ),
     formula="x moved round",
+    batch=batching.along,
 )
 
 
@@ -565,7 +577,9 @@ _tril: Fn = linear(
     [lambda g, _y, _x, *, k: _tril(g, k=k)],
     cases=(case((3, 4), k=0), case((2, 3, 3), k=-1)),
     formula="x with zeros above the k-th diagonal",
+    selects=True,
     twin=np.tril,
+    batch=batching.leading,
 )
 _triu: Fn = linear(
     "triu",
@@ -573,7 +587,9 @@ _triu: Fn = linear(
     [lambda g, _y, _x, *, k: _triu(g, k=k)],
     cases=(case((3, 4), k=0), case((2, 3, 3), k=1)),
     formula="x with zeros below the k-th diagonal",
+    selects=True,
     twin=np.triu,
+    batch=batching.leading,
 )
 
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from .._types import ArrayLike, Axis
 from ..domains import case
+from . import batching
 from .declare import general
 from .elementwise import exp, where
-from .reduce import sum as sum_over
+from .reduce import all as all_of, silent_lines, sum as sum_over
 from .shape import normalize_axes, reshape, shape_of
 
 _CASES = (
@@ -71,6 +72,11 @@ def _softmax_rule(t: Any, y: Any, _x: Any, *, axis: tuple[int, ...] | None) -> A
     return y * (t - sum_over(t * y, axis=axis, keepdims=True))  # the Jacobian diag(y) - y yᵀ is symmetric
 
 
+def _silent_rows(zero: Any, *, axis: tuple[int, ...] | None) -> Any:
+    """Where no cotangent comes from: each element of a row gets something from all of it."""
+    return all_of(zero, axis=axis, keepdims=True)
+
+
 _softmax_op = general(
     "softmax",
     _softmax,
@@ -78,7 +84,9 @@ _softmax_op = general(
     [_softmax_rule],
     cases=_CASES,
     formula="eˣ / Σ eˣ",
+    silent=_silent_rows,
     analytic=True,
+    batch=batching.along,
 )
 
 
@@ -106,7 +114,9 @@ _log_softmax_op = general(
     [lambda t, y, _x, *, axis: t - sum_over(exp(y) * t, axis=axis, keepdims=True)],
     cases=_CASES,
     formula="x - ln Σ eˣ",
+    silent=_silent_rows,
     analytic=True,
+    batch=batching.along,
 )
 
 
@@ -158,7 +168,9 @@ _logsumexp_op = general(
         case((2, 3), axis=(), keepdims=False),
     ),
     formula="ln Σ eˣ",
+    silent=silent_lines,
     analytic=True,
+    batch=batching.along,
 )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from .._types import DTypeLike
-from ..domains import Booleans, Domain, Integers, Reals
+from ..domains import Booleans, Domain, Integers, Invertible, Reals
 from ..errors import ArgumentError
 from ..registry import OPS, Op
 from ..tensor import Tensor
@@ -170,7 +170,7 @@ def broadcasting_pairs(
     >>> find(tg.testing.broadcasting_pairs(tg.divide), lambda pair: pair[0].shape != pair[1].shape)
     (array([0.]), array(1.))
     """
-    domains = (domain,) if isinstance(domain, Reals | Integers | Booleans) else domain
+    domains = (domain,) if isinstance(domain, Domain) else domain
     return arguments(domains, array_shapes.broadcastable_shapes(2), dtype, kinks=kinks)
 
 
@@ -192,6 +192,9 @@ def _inside(draw: Any, domain: Domain, shape: Shape, dtype: Any, values: Iterato
         return draw(hnp.arrays(np.bool_, shape))  # type: ignore[no-any-return]
     if isinstance(domain, Integers):
         return draw(hnp.arrays(np.int64, shape, elements=st.integers(domain.low, domain.high - 1)))  # type: ignore[no-any-return]
+    if isinstance(domain, Invertible):
+        entries = draw(hnp.arrays(dtype, shape, elements=reals(Reals(-1.0, 1.0), dtype)))
+        return entries + np.eye(*shape[-2:], dtype=dtype) * (shape[-1] + 1) if len(shape) > 1 else entries  # type: ignore[no-any-return]
     if domain.distinct:
         return np.array([next(values) for _ in range(math.prod(shape))], dtype).reshape(shape)
     return draw(hnp.arrays(dtype, shape, elements=reals(domain, dtype)))  # type: ignore[no-any-return]
@@ -257,7 +260,7 @@ def _has_kink(domain: Domain) -> bool:
 def checked_domains(domain: Any, count: int | None, kinks: bool) -> tuple[Domain, ...]:
     """The domains that were asked for: none is empty, and with `kinks` one has some."""
     op = None
-    if isinstance(domain, Reals | Integers | Booleans):
+    if isinstance(domain, Domain):
         domains: tuple[Domain, ...] = (domain,)
     elif isinstance(domain, Sequence) and not isinstance(domain, str):
         domains = tuple(domain)

@@ -25,6 +25,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..._types import Array, ArrayLike
 from ...domains import case
 from ...errors import ArgumentError, ShapeError, describe
+from .. import batching
 from ..declare import general, linear
 from ..reduce import sum as sum_
 from ..shape import broadcast_to, expand_dims, reshape, shape_of, squeeze
@@ -161,6 +162,7 @@ _conv2d = linear(
         case((0, 1, 3, 3), (2, 1, 2, 2), **_how()),
     ),
     formula="y[n,o,r,s] = Σ x[n, c, r·stride + i·dilation, s·stride + j·dilation] · w[o,c,i,j]",
+    batch=batching.merged(0),
 )
 _conv2d_input: Any = linear(
     "conv2d_input",
@@ -175,6 +177,7 @@ _conv2d_input: Any = linear(
         case((1, 2, 2, 5), (2, 2, 2, 2), size=(3, 4), **_GROUPED),
     ),
     formula="the gradient of <g, conv2d(x, w)> by x",
+    batch=batching.merged(0),
 )
 _conv2d_weight: Any = linear(
     "conv2d_weight",
@@ -209,7 +212,9 @@ _conv2d_bias = general(
         case((1, 4, 3, 4), (2, 2, 2, 2), (2,), **_GROUPED),
     ),
     formula="conv2d(x, w) + b[o]",
+    products=True,
     analytic=True,
+    batch=batching.merged(0),
 )
 
 

@@ -10,6 +10,7 @@ from ..._types import ArrayLike
 from ...domains import Integers, Reals, case
 from ...errors import ArgumentError, DTypeError, ShapeError, describe
 from ...tensor import Tensor
+from .. import batching
 from ..declare import general, linear
 from ..shape import shape_of
 
@@ -59,6 +60,7 @@ _embedding = general(
         case((2, 0), (3, 2), padding_idx=None),
     ),
     formula="weight[indices]",
+    batch=batching.same_table,
 )
 _embedding_moving: Any = linear(
     "embedding_moving",
@@ -72,6 +74,7 @@ _embedding_moving: Any = linear(
     domain=(_INDICES, Reals()),
     cases=(case((2, 3), (3, 2), padding_idx=None), case((5,), (3, 2), padding_idx=1)),
     formula="weight[indices], with zeros for padding_idx",
+    batch=batching.same_table,
 )
 _embedding_weight: Any = linear(
     "embedding_weight",

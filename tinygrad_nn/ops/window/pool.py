@@ -14,6 +14,7 @@ import numpy as np
 from ..._types import ArrayLike
 from ...domains import Integers, Reals, case
 from ...errors import ArgumentError, ShapeError, describe
+from .. import batching
 from ..declare import general, linear, nondifferentiable
 from ..shape import shape_of
 from .geometry import Pair, PairLike, pair, span, taps
@@ -124,6 +125,8 @@ _max_pool2d = general(
     ),
     ties=_FIRST,
     formula="the largest element of each window",
+    selects=True,
+    batch=batching.leading,
 )
 _max_pool2d_position = nondifferentiable(
     "max_pool2d_position",
@@ -134,6 +137,7 @@ _max_pool2d_position = nondifferentiable(
         case((2, 1, 5, 3), (2, 1, 3, 2), out=(3, 2), **_OVERLAPPING),
     ),
     formula="the number of the first position in each window of x that holds its maximum y",
+    batch=batching.leading,
 )
 
 
@@ -151,6 +155,7 @@ _max_pool2d_input = linear(
         case((1, 2, 3, 2), (1, 2, 3, 2), size=(5, 3), **_OVERLAPPING),
     ),
     formula="the gradient of <g, max_pool2d(x)> by x",
+    batch=batching.leading,
 )
 _max_pool2d_read: Any = linear(
     "max_pool2d_read",
@@ -165,6 +170,7 @@ _max_pool2d_read: Any = linear(
         case((1, 2, 5, 3), (1, 2, 3, 2), **_OVERLAPPING),
     ),
     formula="the element at a numbered position of each window",
+    batch=batching.leading,
 )
 
 
@@ -249,6 +255,7 @@ _avg_pool2d = linear(
     [lambda g, _y, _x, *, out, **how: _avg_pool2d_input(g, size=tuple(_x.shape[-2:]), **how)],
     cases=tuple(case(shape, out=out, **how) for shape, out, how in _MEANS),
     formula="the mean of each window",
+    batch=batching.leading,
 )
 _avg_pool2d_input: Any = linear(
     "avg_pool2d_input",
@@ -256,6 +263,7 @@ _avg_pool2d_input: Any = linear(
     [lambda t, _y, _g, *, size, **how: _avg_pool2d(t, out=tuple(_g.shape[-2:]), **how)],
     cases=tuple(case((*shape[:-2], *out), size=shape[-2:], **how) for shape, out, how in _MEANS),
     formula="the gradient of <g, avg_pool2d(x)> by x",
+    batch=batching.leading,
 )
 
 
