@@ -14,6 +14,7 @@ import numpy as np
 from .._types import ArrayLike, Fn
 from ..domains import Invertible, Reals, case
 from ..errors import ArgumentError, ShapeError, describe
+from . import batching
 from .declare import general, nondifferentiable
 from .elementwise import multiply
 from .reduce import sum
@@ -72,6 +73,7 @@ _solve: Fn = general(
     formula="A⁻¹ B",
     analytic=True,
     twin=np.linalg.solve,
+    batch=batching.aligned,
 )
 
 
@@ -101,6 +103,7 @@ _inv: Fn = general(
     [lambda t, y, _a: -(y @ t @ y)],
     domain=(Invertible(),),
     cases=_MATRICES,
+    batch=batching.leading,
     formula="A⁻¹",
     analytic=True,
     twin=np.linalg.inv,
@@ -146,6 +149,7 @@ _cofactor: Fn = general(
     [_cofactor_vjp],  # a matrix of second derivatives is symmetric
     domain=(Invertible(),),
     cases=_MATRICES,
+    batch=batching.leading,
     formula="det(A) A⁻ᵀ",
     reference=lambda a: np.linalg.det(a)[..., None, None] * np.linalg.inv(a).mT,
 )
@@ -157,6 +161,7 @@ _det: Fn = general(
     [lambda t, _y, a: sum(t * _cofactor(a), (-2, -1))],
     domain=(Invertible(),),
     cases=_MATRICES,
+    batch=batching.leading,
     formula="det A",
     analytic=True,
     twin=np.linalg.det,
@@ -184,6 +189,7 @@ _det_sign: Fn = nondifferentiable(
     lambda a: _lapack("slogdet", lambda m: np.linalg.slogdet(m)[0], a),
     domain=(Invertible(),),
     cases=_MATRICES,
+    batch=batching.leading,
     formula="the sign of det A",
     reference=lambda a: np.sign(np.linalg.det(a)),
 )
@@ -194,6 +200,7 @@ _logabsdet: Fn = general(
     [lambda t, _y, a: sum(multiply(t, _inv(a).mT), (-2, -1))],
     domain=(Invertible(),),
     cases=_MATRICES,
+    batch=batching.leading,
     formula="ln |det A|",
     reference=lambda a: np.log(np.abs(np.linalg.det(a))),
 )

@@ -11,6 +11,7 @@ from .._types import ArrayLike, Axis, Fn
 from ..domains import Reals, case
 from ..errors import ArgumentError, AxisError, describe
 from ..tensor import Tensor, constant
+from . import batching
 from .declare import general
 from .elementwise import absolute, not_equal, power, sign, where
 from .reduce import max, min, sum
@@ -61,6 +62,7 @@ _vector_norm: Fn = general(
     ties="slope 0 where x is 0",
     reference=lambda x, *, axis, ord: np.linalg.vector_norm(x, axis=axis, ord=ord, keepdims=True),
     twin=np.linalg.vector_norm,
+    batch=batching.along,
 )
 
 

@@ -11,6 +11,7 @@ from .._types import ArrayLike, Fn
 from ..domains import Reals, case
 from ..errors import ArgumentError, describe
 from ..tensor import Tensor
+from . import batching
 from .declare import general, nondifferentiable
 from .index import take_along_axis
 from .shape import concat, normalize_axis, shape_of
@@ -39,6 +40,7 @@ _argsort: Fn = nondifferentiable(
     "argsort",
     _places,
     cases=_ORDERS,
+    batch=batching.along,
     formula="the positions of the elements in ascending order",
     reference=lambda x, *, axis, descending, stable: np.argsort(-x if descending else x, axis, stable=True),
     twin=np.argsort,
@@ -57,6 +59,7 @@ _sort: Fn = general(
     [lambda t, _y, x, *, axis, **how: take_along_axis(t, _argsort(x, axis=axis, **how), axis)],
     domain=(Reals(distinct=True),),
     cases=_ORDERS,
+    batch=batching.along,
     formula="the elements in ascending order",
     ties="equals keep their order, and so do their gradients",
     reference=lambda x, *, axis, descending, stable: -np.sort(-x, axis) if descending else np.sort(x, axis),
