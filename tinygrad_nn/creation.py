@@ -12,8 +12,8 @@ from typing import Any, overload
 import numpy as np
 
 from ._types import Array, ArrayLike, DTypeLike, Scalar, Shape
-from .errors import DTypeError, operation_error
-from .tensor import Tensor, get_default_dtype, to_array
+from .errors import BatchError, DTypeError, operation_error
+from .tensor import Tensor, fresh, get_default_dtype, to_array
 
 
 def _made(name: str, given: tuple[object, ...], make: Callable[[], Any], requires_grad: bool) -> Tensor:
@@ -21,7 +21,7 @@ def _made(name: str, given: tuple[object, ...], make: Callable[[], Any], require
         array = make()
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise operation_error(name, given, error) from None
-    return Tensor(array, requires_grad=requires_grad)
+    return fresh(array, requires_grad=requires_grad)
 
 
 def _filled(
@@ -151,12 +151,15 @@ def linspace(
 def _like(name: str, make: Callable[..., Any], x: ArrayLike, dtype: DTypeLike | None, requires_grad: bool) -> Any:
     native = isinstance(x, np.generic) or hasattr(x, "__array_function__")  # or an array that speaks for itself
     plain = native and not isinstance(x, Tensor) and not requires_grad
-    array = x._data if isinstance(x, Tensor) else x if plain else to_array(x, None)
+    try:
+        array = x._data if isinstance(x, Tensor) else x if plain else to_array(x, None)
+    except BatchError:  # inside vmap: the shape and the dtype are known
+        array = np.broadcast_to(np.zeros((), x.dtype), x.shape)  # type: ignore[union-attr]
     try:
         made = make(array, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise operation_error(name, (x, dtype), error) from None
-    return made if plain else Tensor(made, requires_grad=requires_grad)
+    return made if plain else fresh(made, requires_grad=requires_grad)
 
 
 @overload

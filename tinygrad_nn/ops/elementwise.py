@@ -16,6 +16,7 @@ import numpy as np
 from .._types import Array, ArrayLike, Binary, Fn, Scalar, Unary
 from ..domains import Reals, case
 from ..errors import BatchError
+from ..registry import OPS
 from ..tensor import Tensor, wrap
 from . import batching, special
 from .declare import elementwise, linear, nondifferentiable
@@ -435,15 +436,12 @@ def where(condition: ArrayLike, a: ArrayLike, b: ArrayLike) -> Tensor | Array:
     >>> tg.where(x > 0, x, 0.0)
     tensor([0., 2.])
     """
-    result: Tensor | Array = _select(a, b, condition=_as_mask(condition))
-    return wrap(result, None) if isinstance(condition, Tensor) and not isinstance(result, Tensor) else result
-
-
-def _as_mask(condition: Any) -> Any:
     try:
-        return np.asarray(condition._data if isinstance(condition, Tensor) else condition, bool)
-    except BatchError:
-        return condition  # inside vmap: the rule for batches takes it as it is
+        mask = condition._data if isinstance(condition, Tensor) else condition
+    except BatchError as batch:  # inside vmap
+        return batch.run(OPS["where"], (a, b), {"condition": condition})  # type: ignore[no-any-return]
+    result: Tensor | Array = _select(a, b, condition=np.asarray(mask, bool))
+    return wrap(result, None) if isinstance(condition, Tensor) and not isinstance(result, Tensor) else result
 
 
 @overload

@@ -164,6 +164,11 @@ def index_add(x: ArrayLike, index: Index, value: ArrayLike) -> Any:
     return _index_add(x, value, index=plain_index(index))
 
 
+def _integers(indices: Any) -> Any:
+    found = plain_index(indices)
+    return found if isinstance(found, Tensor) else np.asarray(found)
+
+
 def take(x: ArrayLike, indices: ArrayLike, axis: int | None = None) -> Any:
     """The slices of `x` at `indices` along `axis`; without `axis`, elements of the flattened array.
 
@@ -172,8 +177,8 @@ def take(x: ArrayLike, indices: ArrayLike, axis: int | None = None) -> Any:
     tensor([[2, 1],
             [4, 3]])
     """
-    where = plain_index(indices)  # type: ignore[arg-type]
-    if np.asarray(where).dtype.kind not in "iu":
+    where = _integers(indices)
+    if where.dtype.kind not in "iu":
         raise DTypeError(f"take: indices must be integers, not {describe(indices)}")
     if axis is None:
         return _getitem(reshape(x, (-1,)), index=where)
@@ -191,7 +196,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, axis: int = -1) -> Any:
     """
     shape = shape_of(x)
     axis = normalize_axis(axis, len(shape), "take_along_axis")
-    where = np.asarray(plain_index(indices))  # type: ignore[arg-type]
+    where = _integers(indices)
     if where.ndim != len(shape):
         raise AxisError(f"take_along_axis: indices {describe(where)} must have as many axes as {describe(x)}")
     index = [np.arange(n).reshape(-1, *(1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape)]
