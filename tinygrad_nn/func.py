@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import graph
+from . import graph, strong_zero
 from ._types import ArrayLike
 from .batched import Batched, Level, current_levels, lift, lower, new_level
 from .errors import ArgumentError, DTypeError, describe
@@ -379,7 +379,8 @@ class _Trace:
         if not as_tensors:
             tangents = {n: t._data for n, t in tangents.items()}
         with nullcontext() if observed else no_grad():
-            graph.forward(nodes, tangents, unpack=recorded if as_tensors else _as_saved, fit=_fit)
+            unpack = recorded if as_tensors else _as_saved
+            strong_zero.forward(nodes, tangents, [y._node for y in self.results], unpack=unpack, fit=_fit)
         found = [tangents.get(y._node) for y in self.results]
         return [
             _zeros_like(y) if t is None else _in_batches(t if isinstance(t, Tensor) else wrap(t, None), y)

@@ -187,7 +187,7 @@ def reverse(
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
             if care:
-                pulled = careful.pull(node, parent, rule, g, saved, params)
+                pulled = careful.pull(node, i, rule, g, saved, params)
             else:
                 pulled = rule(g, *saved, **params) if params else rule(g, *saved)
             if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):
@@ -232,11 +232,13 @@ def forward(
     *,
     unpack: Unpack,
     fit: Fit,
+    push: Callable[..., Any] | None = None,
     inspect: Inspect | None = None,
 ) -> None:
     """Push `tangents` (of some nodes) forward to all of `nodes` that depend on them; `nodes` come oldest first.
 
-    `inspect` is shown every step, as (node, number of the argument, its tangent, what that adds to the node's).
+    `push` runs a rule where that takes more than calling it, as (operation, number of the argument, its tangent,
+    saved values, parameters). `inspect` is shown every step, as (node, number of the argument, its tangent, what that adds to the node's).
     """
     for node in nodes:
         if node in tangents or isinstance(node, Leaf):
@@ -251,7 +253,10 @@ def forward(
         saved, params = unpack(node)
         total = None
         for i, t in moving:
-            pushed = node.op.jvps[i](t, *saved, **params)
+            if push is None:
+                pushed = node.op.jvps[i](t, *saved, **params)
+            else:
+                pushed = push(node.op, i, t, saved, params)
             if inspect is not None:
                 inspect(node, i, t, pushed)
             total = pushed if total is None else total + pushed

@@ -12,14 +12,16 @@ or, when the walk is recorded, on Tensors; it looks at values, so it is a consta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from . import graph
 from .errors import BatchError
-from .graph import AnyNode, Node
-from .registry import OPS, Op
+from .graph import AnyNode, Fit, Node, Unpack
+from .modes import walk_inspector
+from .registry import OPS, Op, Rule, reads
 
 ZEROS, INFINITE = 1, 2  # what a loose cotangent may hold
 
@@ -36,13 +38,13 @@ class Careful:
     def pull(
         self,
         node: Node,
-        parent: AnyNode,
-        rule: Callable[..., Any],
+        i: int,
+        rule: Rule,
         g: Any,
         saved: tuple[Any, ...],
         params: dict[str, Any],
     ) -> Any:
-        """`rule` on the cotangent `g` of `node`, repaired; notes what the cotangent of `parent` may hold."""
+        """`rule` on the cotangent `g` of `node`, repaired; notes what the cotangent of argument i may hold."""
         op, loose = node.op, self.loose
         known = loose.get(node, 0)
         if known and self._quiet is None:  # once for the rest of the walk: for every rule it would take as long as one
@@ -50,12 +52,13 @@ class Careful:
             self._quiet.__enter__()
         pulled = rule(g, *saved, **params)
         if known > op.sure and has_nan(pulled):
-            pulled = _repaired(op, rule, g, pulled, saved, params)
+            pulled = _repaired(op, i, rule, g, pulled, saved, params)
         if op.selects:
             known |= ZEROS
         if op.singular and has_infinity(pulled):
             known |= INFINITE
         if known:
+            parent = node.parents[i]
             loose[parent] = loose.get(parent, 0) | known
         return pulled
 
@@ -65,10 +68,28 @@ class Careful:
             self._quiet.__exit__(None, None, None)
 
 
-def push(op: Op, rule: Callable[..., Any], t: Any, saved: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    """`rule` on the tangent `t`, with products of 0 and something infinite or NaN replaced by 0."""
+def forward(
+    nodes: Sequence[AnyNode], tangents: dict[AnyNode, Any], ends: Iterable[AnyNode | None], *, unpack: Unpack, fit: Fit
+) -> None:
+    """`graph.forward`; if the tangent of one of `ends` then holds a NaN, once more with every rule's result repaired."""
+    inspect = walk_inspector("pushed")
+    starts = dict(tangents)
+    with np.errstate(invalid="ignore"):
+        if inspect is None:  # whoever looks at each step is shown the right ones only
+            graph.forward(nodes, tangents, unpack=unpack, fit=fit)
+            if not any(has_nan(tangents[node]) for node in ends if node in tangents):
+                return
+            tangents.clear()
+            tangents.update(starts)
+        graph.forward(nodes, tangents, unpack=unpack, fit=fit, push=push, inspect=inspect)
+
+
+def push(op: Op, i: int, t: Any, saved: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    """The rule by argument i on the tangent `t`, with products of 0 and something infinite or NaN replaced by 0."""
+    rule = op.jvps[i]
     pushed = rule(t, *saved, **params)
-    return _repaired(op, rule, t, pushed, saved, params) if op.sure <= INFINITE and has_nan(pushed) else pushed
+    repairable = op.products or op.kind == "elementwise"  # others add up: rules that could meet NaN select
+    return _repaired(op, i, rule, t, pushed, saved, params) if repairable and has_nan(pushed) else pushed
 
 
 def has_nan(x: Any) -> bool:
@@ -94,11 +115,11 @@ def values(x: Any) -> Any:
         return values(x.full)
 
 
-def _repaired(op: Op, rule: Callable[..., Any], g: Any, pulled: Any, saved: tuple[Any, ...], params: Any) -> Any:
+def _repaired(op: Op, i: int, rule: Rule, g: Any, pulled: Any, saved: tuple[Any, ...], params: Any) -> Any:
     """`pulled` with 0 for each NaN that is nothing but products of 0 and something infinite or NaN."""
     with np.errstate(all="ignore"):
         if op.products:
-            return _repaired_sums(rule, g, pulled, saved, params)
+            return _repaired_sums(i, rule, g, pulled, saved, params)
         zero = _call("equal", g, 0.0)
         if op.silent is not None:
             zero = op.silent(zero, **params)
@@ -108,25 +129,25 @@ def _repaired(op: Op, rule: Callable[..., Any], g: Any, pulled: Any, saved: tupl
         return _where(_call("isnan", pulled) & zero, 0.0, pulled)
 
 
-def _repaired_sums(rule: Callable[..., Any], g: Any, pulled: Any, saved: tuple[Any, ...], params: Any) -> Any:
+def _repaired_sums(i: int, rule: Rule, g: Any, pulled: Any, saved: tuple[Any, ...], params: Any) -> Any:
     """As `_repaired`, where each element of the result is a sum of products: of elements of `g` and of the arguments.
 
     Which sums have a product that is truly infinite or NaN the rule itself says, given 1 for each factor that makes
     it so and 1 for each that is not 0.
     """
     y, *args = saved
-    read = [i for i, a in enumerate(args) if hasattr(a, "ndim")]
+    read = [k for k, used in enumerate(reads(rule, len(args))[1:]) if used and k != i]
 
     def on(cotangent: Any, changed: dict[int, Any]) -> Any:
-        return rule(cotangent, y, *(changed.get(i, a) for i, a in enumerate(args)), **params)
+        return rule(cotangent, y, *(changed.get(k, a) for k, a in enumerate(args)), **params)
 
-    ones = {i: _ones(args[i]) for i in read}
+    ones = {k: _ones(args[k]) for k in read}
     count = on(_count(_call("isnan", g)), ones)
-    count = count + on(_count(_call("isinf", g)), {i: _count(_call("not_equal", args[i], 0.0)) for i in read})
-    for i in read:
-        beyond = _count(_call("logical_not", _call("isfinite", args[i])))
-        count = count + on(_count(_call("not_equal", g, 0.0)), {**ones, i: beyond})
-    rest = on(_finite(g), {i: _finite(args[i]) for i in read})
+    count = count + on(_count(_call("isinf", g)), {k: _count(_call("not_equal", args[k], 0.0)) for k in read})
+    for k in read:
+        beyond = _count(_call("logical_not", _call("isfinite", args[k])))
+        count = count + on(_count(_call("not_equal", g, 0.0)), {**ones, k: beyond})
+    rest = on(_finite(g), {k: _finite(args[k]) for k in read})
     return _where(_call("isnan", pulled) & _call("equal", count, 0.0), rest, pulled)
 
 

@@ -213,7 +213,8 @@ def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
 
 
 def _extreme_jvp(t: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
-    return _sum(t * _winners(y, x, axis, keepdims), axis=axis, keepdims=keepdims)
+    shares = _winners(y, x, axis, keepdims)  # selecting: the others' tangents may be infinite
+    return _sum(where(shares == 0, 0.0, t) * shares, axis=axis, keepdims=keepdims)
 
 
 _max: Fn = general(
