@@ -31,8 +31,10 @@ collect_ignore = ["benchmarks"]  # run by hand, see CONTRIBUTING.md
 def sealed_modes() -> Iterator[None]:
     """Each test leaves recording on and float32 the default dtype; the one that does not is the one that fails."""
     yield
-    recording, dtype = modes.is_grad_enabled(), get_default_dtype()
+    recording, dtype = modes.recording() is True and not modes._inspectors.get(), get_default_dtype()
     modes._recording.set(True)
+    modes._inspectors.set(())
+    modes._outer.set(None)
     set_default_dtype("float32")
-    assert recording, "this test left recording switched off"
+    assert recording, "this test left recording switched off, or an inspector on"
     assert dtype == np.float32, f"this test left {dtype} as the default dtype"

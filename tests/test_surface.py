@@ -49,8 +49,6 @@ SHOWN_WITH = {
     "tg.testing.StepSizeStudy": "tg.testing.step_size_study",
     "tg.testing.TaylorResult": "tg.testing.taylor_test",
 }
-# Documented by Python itself: the method of a context variable, which every operation calls, so nothing wraps it.
-BUILT_IN = {"tg.is_grad_enabled"}
 
 NAMESPACES = {
     "tg": tg,
@@ -98,8 +96,6 @@ def test_version_is_the_projects() -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_documented_with_an_example(name: str) -> None:
     """Functions made by a declaration show its formula; every other one shows an example, which runs as a doctest."""
-    if name in BUILT_IN:
-        return
     assert inspect.getdoc(PUBLIC[name])
     value = PUBLIC[SHOWN_WITH.get(name, name)]
     text = inspect.getdoc(value) or ""
@@ -124,7 +120,7 @@ def test_every_operation_has_a_public_function(name: str) -> None:
 def test_exceptions_are_no_older_than_the_code() -> None:
     assert set(INTERNAL) <= set(REGISTRY)
     assert all(offered(name) for name in INTERNAL.values())
-    assert set(SHOWN_WITH) | set(SHOWN_WITH.values()) | BUILT_IN <= set(PUBLIC)
+    assert set(SHOWN_WITH) | set(SHOWN_WITH.values()) <= set(PUBLIC)
 
 
 @pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if id(value) in MADE])

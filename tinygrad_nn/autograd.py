@@ -3,6 +3,7 @@
 from .check import GradcheckResult, gradcheck, gradgradcheck
 from .errors import GradcheckError
 from .function import Function, FunctionContext
+from .modes import record_lines
 from .transforms import grad
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "record_lines",
 ]

@@ -21,7 +21,8 @@ from ._types import ArrayLike
 from .batched import Batched, Level, current_levels, lift, lower, new_level
 from .errors import ArgumentError, DTypeError, describe
 from .graph import Leaf, Node
-from .modes import enable_grad, is_grad_enabled, no_grad
+from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
+from .nn.functional_call import functional_call
 from .registry import OPS
 from .tensor import Tensor, asarray, recorded, seed, wrap
 from .transforms import gradients
@@ -29,6 +30,7 @@ from .tree import LEAF, Structure, flatten, unflatten
 from .vmap import vmap
 
 __all__ = [
+    "functional_call",
     "ggnvp",
     "grad",
     "hessian",
@@ -445,7 +447,11 @@ def _relinked(t: Tensor) -> Tensor:
         return Batched(_relinked(t.full), t.level)
     if t._node is None or not is_grad_enabled():
         return wrap(t._data, Leaf(t.shape, t.dtype))
-    return wrap(t._data, Node(OPS["positive"], (t._node,), (None, None), {}, t.shape, t.dtype))
+    op, mode = OPS["positive"], recording()
+    fresh = wrap(t._data, Node(op, (t._node,), (None, None), {}, t.shape, t.dtype))
+    if mode is not True:
+        notify(mode, op, (t,), {}, fresh)
+    return fresh
 
 
 def _levels_of(t: Tensor) -> list[Level]:

@@ -1,13 +1,12 @@
 """Whether operations are recorded (`no_grad`, `enable_grad`), and who looks on (inspectors).
 
-The state is two context variables, so each thread (and each asyncio task) has its own, and a `with` block restores
+The state is in context variables, so each thread (and each asyncio task) has its own, and a `with` block restores
 what it found however it ends. `recording()` is False, True, or the tuple of inspectors that want to see each recorded
 operation; so that looking on costs nothing where nobody does, operations ask `is not True` after they have recorded.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Generator
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 Inspectors = tuple["Inspector", ...]
 _recording: ContextVar[bool | Inspectors] = ContextVar("tinygrad_nn_recording", default=True)
 _inspectors: ContextVar[Inspectors] = ContextVar("tinygrad_nn_inspectors", default=())
+_outer: ContextVar[Any] = ContextVar("tinygrad_nn_outer", default=None)  # what the modes entered here found: a chain
 recording = _recording.get  # called by every operation, so nothing is wrapped around it
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,47 +40,43 @@ def is_grad_enabled() -> bool:
 
 
 class Mode:
-    """Context manager and decorator that changes the state, and puts back what it found."""
+    """Context manager and decorator that changes the state, and puts back what it found.
 
-    def __init__(self) -> None:
-        self._outer: list[tuple[bool | Inspectors, Inspectors]] = []  # a stack: it may be entered again inside itself
+    What it found is kept in the context, so one object may be entered inside itself, and in several threads at once.
+    """
 
     def _change(self) -> None:
         raise NotImplementedError
 
-    def _again(self) -> Self:
-        """The same mode, to be entered independently of this object."""
-        other = copy.copy(self)
-        other._outer = []
-        return other
-
     def __enter__(self) -> Self:
-        self._outer.append((_recording.get(), _inspectors.get()))
+        _outer.set((_recording.get(), _inspectors.get(), _outer.get()))
         self._change()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        outer, inspectors = self._outer.pop()
-        _recording.set(outer)
-        _inspectors.set(inspectors)
+        if (found := _outer.get()) is not None:  # None: entered in another context, as a generator may be
+            _recording.set(found[0])
+            _inspectors.set(found[1])
+            _outer.set(found[2])
 
     def __call__(self, fn: F) -> F:
+        """`fn`, run inside the mode."""
         if inspect.isgeneratorfunction(fn):
             # Only the generator's own steps run in the mode; its consumer, between two steps, does not.
             @functools.wraps(fn)
             def steps(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-                generator, mode = fn(*args, **kwargs), self._again()
+                generator = fn(*args, **kwargs)
                 resume, value = generator.send, None
                 while True:
                     try:
-                        with mode:
+                        with self:
                             item = resume(value)
                     except StopIteration as stop:
                         return stop.value
                     try:
                         value, resume = (yield item), generator.send
                     except GeneratorExit:
-                        with mode:
+                        with self:
                             generator.close()
                         raise
                     except BaseException as error:
@@ -90,7 +86,7 @@ class Mode:
 
         @functools.wraps(fn)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with self._again():
+            with self:
                 return fn(*args, **kwargs)
 
         return wrapped  # type: ignore[return-value]  # same call, typed by what it decorates
@@ -102,7 +98,6 @@ class _RecordingMode(Mode):
     def __init__(self, *args: object) -> None:
         if args:
             raise TypeError(f"{type(self).__name__} takes no arguments; as a decorator write @{type(self).__name__}()")
-        super().__init__()
 
 
 class no_grad(_RecordingMode):
