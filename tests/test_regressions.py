@@ -173,7 +173,7 @@ def test_writing_into_what_a_function_kept_is_noticed() -> None:
     result = KeepsInput.apply(a).sum()
     with tg.no_grad():
         a[...] = 100.0
-    with pytest.raises(GraphError, match="KeepsInput needs a tensor saved for it"):
+    with pytest.raises(GraphError, match="KeepsInput needs its saved_tensors"):
         result.backward()
 
 
@@ -188,7 +188,7 @@ def test_results_of_a_function_keep_their_dtypes() -> None:
 
 
 def test_forward_mode_of_a_function_is_refused_in_words() -> None:
-    with pytest.raises(GraphError, match="KeepsInput is a Function: it has a backward but no forward-mode rule"):
+    with pytest.raises(GraphError, match=r"KeepsInput.backward: .* forward mode cannot be worked out from it"):
         tg.func.jvp(KeepsInput.apply, (tg.tensor([1.0]),), (tg.tensor([1.0]),))
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from . import graph
+from .batched import Batched
 from .errors import ArgumentError, GraphError, ShapeError, describe
 from .graph import AnyNode, Leaf, Node
 from .modes import enable_grad, no_grad, notify, recording
-from .ops.shape import concat, reshape, sum_to
+from .ops.shape import concat, reshape, stack, sum_to
 from .registry import OPS, Each, Op
 from .tensor import Tensor, asarray, pull, wrap
 
@@ -28,7 +29,7 @@ class FunctionContext:
         self._constant: tuple[Any, ...] = ()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep inputs, results or intermediate tensors until backward has run."""
+        """Keep arguments and results until backward has run; other tensors are constants to second derivatives."""
         self._saved = tensors
 
     @property
@@ -89,27 +90,30 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run `forward` on `args`, and record it if one of them requires a gradient."""
+        if any(isinstance(a, Batched) for a in args):
+            return _one_by_one(cls, args)
         parents = tuple(a._node if isinstance(a, Tensor) else None for a in args)
         ctx = FunctionContext(tuple(p is not None for p in parents))
         with no_grad():
             result = cls.forward(ctx, *(asarray(a) if isinstance(a, np.ndarray | np.generic) else a for a in args))
         several = isinstance(result, tuple)
-        outputs = [_result(cls, y) for y in (result if several else (result,))]
+        returned = result if several else (result,)
+        outputs = [_result(cls, y) for y in returned]
         if not any(isinstance(a, Tensor) for a in args):
             arrays = tuple(y._data for y in outputs)
             return arrays if several else arrays[0]
-        marked = [any(y is c for c in ctx._constant) for y in (result if several else (result,))]
+        marked = [any(y is c for c in ctx._constant) for y in returned]
         smooth = [y.dtype.kind in "fc" and not m for y, m in zip(outputs, marked, strict=True)]
         if not any(ctx.needs_input_grad) or not any(smooth) or not (mode := recording()):
             return tuple(outputs) if several else outputs[0]
         joined = outputs[0] if len(outputs) == 1 else concat([reshape(y.detach(), (-1,)) for y in outputs])
         specs = [(y.shape, y.dtype) for y in outputs]
         # A saved result must not refer to the node (a cycle), so it is looked up by position.
-        positions = {id(y): i for i, y in enumerate(outputs)}
+        positions = {id(y): i for i, y in enumerate(returned)}
         kept = [k if k is None or id(k) not in positions else positions[id(k)] for k in ctx._saved]
         tensors = [asarray(k) if k is not None and not isinstance(k, int) else None for k in kept]
         ctx._saved = ctx._constant = ()
-        call = _Call(cls, ctx, tuple(t and t._node for t in tensors), specs)
+        call = _Call(cls, ctx, tuple(None if t is None else t._node for t in tensors), specs)
         params = {
             "call": call,
             "saved_tensors": tuple(k if t is None else t._data for k, t in zip(kept, tensors, strict=True)),
@@ -169,7 +173,7 @@ class _Call:
         """The results that `whole` holds."""
         return _pieces(whole, self.specs) if len(self.specs) > 1 else [whole]
 
-    def join(self, found: Any, like: Any) -> Tensor:
+    def join(self, found: Any) -> Tensor:
         """The tangents that `jvp` returned, as one."""
         parts = list(found) if isinstance(found, tuple) else [found]
         if len(parts) != len(self.specs):
@@ -180,7 +184,8 @@ class _Call:
                 raise ShapeError(
                     f"{self!r}.jvp returned {describe(part)} as the tangent of result {k}, whose shape is {shape}"
                 )
-        return parts[0] if len(parts) == 1 else concat([reshape(p, (-1,)) for p in parts])
+        joined: Tensor = parts[0] if len(parts) == 1 else concat([reshape(p, (-1,)) for p in parts])
+        return joined
 
     def backward(self, g: Tensor, y: Tensor | None, saved: tuple[Any, ...], linked: bool) -> tuple[Any, ...]:
         """What the user's `backward` returns, one for every argument."""
@@ -252,7 +257,7 @@ def _jvp(i: int, t: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[
         tangents = [tangent if j == i else other for j, other in enumerate(others)]
         whole = y if linked or y is None else wrap(y, None)
         with enable_grad() if linked else no_grad():
-            pushed = call.join(call.cls.jvp(call.context(saved_tensors, whole, linked), *tangents), t)
+            pushed = call.join(call.cls.jvp(call.context(saved_tensors, whole, linked), *tangents))
         return pushed if linked else pushed._data
     # backward is linear in g: its derivative by g, transposed, is the derivative of forward.
     shape, dtype = call.specs[0] if len(call.specs) == 1 else _joined(call.specs)
@@ -293,6 +298,23 @@ def _dependents(result: Tensor, probe: AnyNode) -> set[AnyNode]:
                 stack.append(parent)
     between = graph.dependents(sorted(found, key=lambda n: n.order), [probe])
     return between if root in between else set()
+
+
+def _one_by_one(cls: type[Function], args: tuple[Any, ...]) -> Any:
+    """Inside `vmap`: each example on its own, then joined."""
+    level = max((a.level for a in args if isinstance(a, Batched)), key=lambda found: found.depth)
+
+    def example(a: Any, i: int) -> Any:
+        if not isinstance(a, Batched) or a.level is not level:
+            return a
+        return a.full[i] if level.size else wrap(np.zeros(a.shape, a.dtype), None)
+
+    results = [cls.apply(*(example(a, i) for a in args)) for i in range(max(level.size, 1))]
+
+    def joined(parts: Sequence[Tensor]) -> Tensor:
+        return Batched(stack(parts, axis=0)[: level.size], level)
+
+    return tuple(map(joined, zip(*results, strict=True))) if isinstance(results[0], tuple) else joined(results)
 
 
 def _result(cls: type[Function], y: Any) -> Tensor:
