@@ -9,8 +9,7 @@ their derivatives need no rules for batches.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -126,7 +125,13 @@ class Batched(Tensor):
 
 def run(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     """`op` on arguments, or with parameters, that are examples of a batch: as one operation on the batch."""
-    level = max((t.level for t in _batched_in((args, params))), key=lambda found: found.depth)
+    found: list[Batched] = []
+    _collect(args, found)
+    _collect(params.values(), found)
+    level = found[0].level
+    for t in found:
+        if t.level.depth > level.depth:
+            level = t.level
     fulls, moved = [], []
     for a in args:
         here = isinstance(a, Batched) and a.level is level
@@ -138,9 +143,21 @@ def run(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     return Batched(result if isinstance(result, Tensor) else asarray(result), level)
 
 
-def varies(value: Any, level: Level) -> bool:
-    """Whether something in `value` (a parameter, nested as it may be) differs between the examples."""
-    return any(t.level is level for t in _batched_in(value))
+def varies(params: dict[str, Any], level: Level) -> bool:
+    """Whether something in the parameters differs between the examples."""
+    found: list[Batched] = []
+    _collect(params.values(), found)
+    return any(t.level is level for t in found)
+
+
+def _collect(values: Iterable[Any], found: list[Batched]) -> None:
+    """Add the batched tensors among `values`, and in tuples and lists among them, to `found`."""
+    for v in values:
+        kind = type(v)
+        if kind is Batched:
+            found.append(v)
+        elif kind is tuple or kind is list:
+            _collect(v, found)
 
 
 def _one_by_one(op: Op, level: Level, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
@@ -166,15 +183,6 @@ def _example(value: Any, i: int, level: Level) -> Any:
     if isinstance(value, Batched) and value.level is level:
         return value.full[i] if level.size else asarray(np.zeros(value.shape, value.dtype))
     return value
-
-
-def _batched_in(value: Any) -> Iterator[Batched]:
-    if isinstance(value, Batched):
-        yield value
-    elif isinstance(value, tuple | list):
-        yield from itertools.chain.from_iterable(map(_batched_in, value))
-    elif isinstance(value, dict):
-        yield from _batched_in(list(value.values()))
 
 
 def lower(t: Tensor, level: Level) -> Tensor:

@@ -321,6 +321,10 @@ class _Trace:
         for y in self.results:
             if not isinstance(y, Tensor):
                 raise ArgumentError(f"{name}: the function must return a Tensor, or a tree of them, not {describe(y)}")
+        self.nodes = graph.reachable([y._node for y in self.results if y._node is not None])
+        ours = {s._node for s in self.sources}
+        # whether someone outside could differentiate a walk over what was recorded
+        self.observed = is_grad_enabled() and any(isinstance(n, Leaf) and n not in ours for n in self.nodes)
 
     def value(self) -> Any:
         """What the function returned, as the caller sees it."""
@@ -328,9 +332,7 @@ class _Trace:
 
     def leave(self, y: Tensor) -> Tensor:
         """A result with the history that it has outside the trace, if any."""
-        if y._node is None or self._observed([y._node]):
-            return y
-        return y.detach()
+        return y if y._node is None or self.observed else y.detach()
 
     def in_form(self, found: Sequence[Any]) -> Any:
         """One leaf for each source, put into the form of the arguments."""
@@ -359,9 +361,10 @@ class _Trace:
             seeds[y._node] = seeds[y._node] + start if y._node in seeds else start
         found: Sequence[Tensor | None] = [None] * len(self.sources)
         if seeds:
-            observed = is_grad_enabled() and (self._observed(seeds) or _tracked(seeds.values()))
+            observed = self.observed or (is_grad_enabled() and _tracked(seeds.values()))
+            sources = [s._node for s in self.sources]
             with nullcontext() if observed else no_grad():
-                found = gradients(seeds, [s._node for s in self.sources], create=observed or batched, free=False)
+                found = gradients(seeds, sources, nodes=self.nodes, create=observed or batched, free=False)
         return [_zeros_like(s) if g is None else _in_batches(g, s) for g, s in zip(found, self.sources, strict=True)]
 
     def push(self, moves: Sequence[Any]) -> Any:
@@ -370,30 +373,23 @@ class _Trace:
 
     def push_leaves(self, moves: Sequence[Any]) -> list[Tensor]:
         """The tangents of all results from those of the sources (None: zero)."""
-        nodes = graph.reachable([y._node for y in self.results if y._node is not None])
         tangents: dict[Any, Any] = {}
         for s, move in zip(self.sources, moves, strict=True):
             if move is not None:
                 tangents[s._node] = _full_tangent(s, move)
         starts = list(tangents.values())
-        observed = is_grad_enabled() and (self._observed(nodes, nodes) or _tracked(starts))
+        observed = self.observed or (is_grad_enabled() and _tracked(starts))
         as_tensors = observed or any(isinstance(t, Batched) for t in starts)
         if not as_tensors:
             tangents = {n: t._data for n, t in tangents.items()}
         with nullcontext() if observed else no_grad():
             unpack = recorded if as_tensors else _as_saved
-            strong_zero.forward(nodes, tangents, [y._node for y in self.results], unpack=unpack, fit=_fit)
+            strong_zero.forward(self.nodes, tangents, [y._node for y in self.results], unpack=unpack, fit=_fit)
         found = [tangents.get(y._node) for y in self.results]
         return [
             _zeros_like(y) if t is None else _in_batches(t if isinstance(t, Tensor) else wrap(t, None), y)
             for t, y in zip(found, self.results, strict=True)
         ]
-
-    def _observed(self, ends: Any, nodes: Any = None) -> bool:
-        """Whether someone outside the trace could differentiate a walk that starts at `ends`."""
-        ours = {s._node for s in self.sources}
-        met = graph.reachable(ends) if nodes is None else nodes
-        return is_grad_enabled() and any(isinstance(n, Leaf) and n not in ours for n in met)
 
 
 def _leaves_of(argument: Any) -> tuple[list[Any], Structure]:

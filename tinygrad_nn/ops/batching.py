@@ -56,7 +56,7 @@ def _with_axes(x: Any, ndim: int) -> Any:
 def _line_up(args: Sequence[Any], moved: Sequence[bool]) -> list[Any]:
     """The arguments so that they broadcast, batch against batch and axis against axis."""
     ndim = max(map(_ndim, args, moved))
-    return [_with_axes(a, ndim) if m else a for a, m in zip(args, moved, strict=True)]
+    return [_with_axes(a, ndim) if m and a.ndim <= ndim else a for a, m in zip(args, moved, strict=True)]
 
 
 def _spread(args: Sequence[Any], moved: Sequence[bool], level: Level) -> list[Any]:
@@ -199,7 +199,7 @@ def _with_batch(index: Any) -> tuple[Any, ...]:
 def getitem(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
     """`x[index]` with one index for all examples; or with an integer array of each example's own, in front."""
     (x,), index = args, params["index"]
-    if not varies(index, level):
+    if not varies(params, level):
         return None if _apart(index) else op.call(x, index=_with_batch(index))
     first, *rest = _as_tuple(index)
     whole = rest and not all(isinstance(p, slice) for p in rest)
