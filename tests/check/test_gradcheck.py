@@ -419,6 +419,13 @@ def test_wrong_slope_amid_rounding(name: str) -> None:
         assert {quiet(wrong, *inputs, seed=seed).verdict for seed in range(10)} == {"fail"}
 
 
+@pytest.mark.parametrize("x", [0.044715, -2.954960758024669, 0.1, 1.9])
+def test_hessian_of_rounding_is_not_asymmetric(x: float) -> None:
+    """Of two equal numbers, hypot is straight: all four second derivatives cancel, to rounding."""
+    for seed in range(5):
+        assert quiet(lambda x: tg.hypot(x + 1.5, x + 1.5), np.array(x), order=2, seed=seed).verdict != "fail"
+
+
 def test_second_order() -> None:
     result = gradgradcheck(lambda x, w: tg.tanh(x @ w).sum(), (np.ones((2, 3)), np.full((3, 2), 0.1)))
     assert result.order == 2 and result.resolution < 1e-8 and "symmetry of the Hessian" in result.tiers

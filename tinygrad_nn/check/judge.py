@@ -13,10 +13,9 @@ from .._types import Array
 from ..registry import OPS
 from .numeric import SINGULAR, Estimate, Line, Slopes, sample, slopes
 from .problem import Problem, Recording, join, spread
+from .scatter import NUDGE, scatter
 from .verdict import Verdict
 
-NUDGE = 1e-11  # a change of the inputs over which every gradient is straight, but for rounding
-CROWD = 8  # points on either side of the inputs at which rounding is looked at more closely
 FLAT = 64.0  # a gradient of no more rounding units of the visible steepness is 0
 POWERLESS = 1e-2  # a tolerance above this share of the slope proves nothing
 
@@ -56,10 +55,7 @@ class Point:
         self.unit = (
             2.0 ** round(math.log2(size)) if size > 1e100 or 0 < size < 1e-100 else 1.0
         )  # squares must be finite
-        self.scale = np.ones(problem.size)
-        for s in problem.slices:
-            size = float(np.max(np.abs(self.x[s]), initial=0.0)) / 2
-            self.scale[s] = size if size > 0 and math.isfinite(size) else 1.0
+        self.scale = problem.scale
 
     def direction(self, rng: np.random.Generator, where: Array | slice, relative: bool = False) -> Array:
         """A random direction that moves only the elements `where`, each by about the scale of its input.
@@ -142,27 +138,14 @@ class Point:
         return change if change <= max(1e-3 * visible, FLAT * self.eps * contributions) else None
 
     def scatter(self, g: Array, d: Array, rng: np.random.Generator, complex_step: bool) -> float:
-        """How far rounding scatters <gradient, d>, and the complex step if that is used, at points around the inputs.
+        """How far rounding moves <gradient, d>, and the complex step if that is used, around the inputs."""
 
-        This is for slopes that cancelled inside the function, where nothing that is left tells the size of what did.
-        The inputs themselves are no part of it: around a point where a rule is wrong nothing need scatter.
-        """
-        shift = NUDGE * np.where(self.x == 0, self.scale, self.x) * rng.standard_normal(self.x.size)
-        bends: list[float] = []
-        for sign in (1.0, -1.0):
-            steps = sign * np.cumsum(rng.random(CROWD) + 0.5)  # uneven: rounding may repeat itself with a period
-            found = np.array([self._at_once(self.x + t * shift, g, d, complex_step) for t in steps])
-            share = ((steps[1:-1] - steps[:-2]) / (steps[2:] - steps[:-2]))[:, None]
-            bends += np.abs(found[1:-1] - found[:-2] - share * (found[2:] - found[:-2])).sum(axis=1).tolist()
-        largest = sorted(b for b in bends if math.isfinite(b))[::-1]
-        # All are next to nothing but for rounding; of a kink between two points, two know.
-        return 4 * largest[2] if len(largest) > CROWD else 0.0
+        def value(x: Array, factor: float) -> Array:
+            gradient = pull(self.problem.record(self.problem.split(x)), factor * g) / factor
+            exact = self.complex_slope(d, x) if complex_step else None
+            return np.array([gradient @ d, 0.0 if exact is None else g @ exact])
 
-    def _at_once(self, x: Array, g: Array, d: Array, complex_step: bool) -> tuple[float, float]:
-        """<gradient, d> at `x`, and the complex step there (0 if there is none)."""
-        gradient = pull(self.problem.record(self.problem.split(x)), g)
-        exact = self.complex_slope(d, x) if complex_step else None
-        return float(gradient @ d), 0.0 if exact is None else float(g @ exact)
+        return scatter(self.problem, value, rng)
 
 
 def pull(recording: Recording, g: Array) -> Array:

@@ -52,6 +52,15 @@ class Problem:
         """All inputs end to end."""
         return join(self.arrays)
 
+    @property
+    def scale(self) -> Array:
+        """A typical size of each element: that of the input it belongs to; 1 for an input of zeros."""
+        scale = np.ones(self.size)
+        for s, a in zip(self.slices, self.arrays, strict=True):
+            size = float(np.max(np.abs(a), initial=0.0)) / 2
+            scale[s] = size if size > 0 and math.isfinite(size) else 1.0
+        return scale
+
     def split(self, vector: Array) -> list[Array]:
         """A vector of all inputs, taken apart into arrays of their shapes."""
         return [vector[s].reshape(shape) for s, shape in zip(self.slices, self.shapes, strict=True)]

@@ -6,7 +6,8 @@ whatever it writes into is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from .._types import Array
 from ..errors import GraphError, describe
 from .problem import Problem, Recording, join, random_cotangents
+from .scatter import scatter
 
 Finding = tuple[int | None, str]
 ROUNDING = 2.0**17  # how many rounding units two ways to compute the same sum may differ by
@@ -68,7 +70,14 @@ def algebra(problem: Problem, recording: Recording, rng: np.random.Generator) ->
         if np.any(zero):
             yield k, "the gradient for an incoming gradient of 0 is not 0: does the rule ignore the incoming gradient?"
         elif _norm(s - (a * g + b * h)) > ROUNDING * eps * (_norm(g) + _norm(h) + incoming):
-            yield k, "the gradient is not linear in the incoming gradient"
+
+            def gap(x: Array, _: float, k: int = k) -> Array:  # no factor, where linear is what it may not be
+                there = problem.record(problem.split(x))
+                g, h, s = (np.ravel(there.vjp(us)[k]) for us in (first, second, both))
+                return s - (a * g + b * h)
+
+            if _norm(s - (a * g + b * h)) > scatter(problem, gap, rng):
+                yield k, "the gradient is not linear in the incoming gradient"
     odd = [_strided(x) for x in problem.arrays]
     if not any(x.size > 1 for x in odd):
         return
@@ -87,18 +96,16 @@ def adjoint(problem: Problem, recording: Recording, rng: np.random.Generator) ->
     """Reverse and forward mode agree: <u, Jd> = <Jᵀu, d>, with no step size in it."""
     u = random_cotangents(recording.values, rng)
     d = random_cotangents(problem.arrays, rng)
+
+    def both(run: Recording, factor: float) -> tuple[Array, Array]:
+        pushed, pulled = run.jvp([factor * t for t in d]), run.vjp([factor * g for g in u])
+        return join(u) * join(pushed) / factor, join(pulled) * join(d) / factor
+
     try:
-        pushed = recording.jvp(d)
+        gap = _apart(problem, recording, both, rng, sum(map(_norm, u)) * sum(map(_norm, d)))
     except GraphError:  # an operation of the user's that has no rule for forward mode
         return
-    pulled = recording.vjp(u)
-    forward = [np.ravel(g).astype(float) * np.ravel(t) for g, t in zip(u, pushed, strict=True)]
-    backward = [np.ravel(g).astype(float) * np.ravel(t) for g, t in zip(pulled, d, strict=True)]
-    size = sum(float(np.abs(t).sum()) for t in (*forward, *backward))
-    size += sum(map(_norm, u)) * sum(map(_norm, d))  # contributions of this size may have cancelled
-    gap = abs(sum(float(t.sum()) for t in forward) - sum(float(t.sum()) for t in backward))
-    eps = max((float(np.finfo(n.dtype).eps) for n in recording.nodes if n.dtype.kind == "f"), default=0.0)
-    if np.isfinite(size) and gap > ROUNDING * eps * size:
+    if gap:
         yield None, f"reverse and forward mode disagree: <Jᵀu, d> and <u, Jd> differ by {gap:.3g}"
 
 
@@ -106,14 +113,39 @@ def symmetry(problem: Problem, recording: Recording, rng: np.random.Generator) -
     """Second derivatives do not depend on their order. `problem` is a gradient map: its results are gradients."""
     count = len(recording.values)
     one, two = (random_cotangents(problem.arrays[:count], rng) for _ in range(2))
-    first, second = recording.vjp(one)[:count], recording.vjp(two)[:count]
-    left = [np.ravel(a * b) for a, b in zip(first, two, strict=True)]
-    right = [np.ravel(a * b) for a, b in zip(second, one, strict=True)]
-    size = sum(float(np.abs(t).sum()) for t in (*left, *right))
-    gap = abs(sum(float(t.sum()) for t in left) - sum(float(t.sum()) for t in right))
-    eps = max((float(np.finfo(n.dtype).eps) for n in recording.nodes if n.dtype.kind == "f"), default=0.0)
-    if np.isfinite(size) and gap > ROUNDING * eps * size:
+
+    def both(run: Recording, factor: float) -> tuple[Array, Array]:
+        first, second = (run.vjp([factor * g for g in gs])[:count] for gs in (one, two))
+        return join(first) * join(two) / factor, join(second) * join(one) / factor
+
+    gap = _apart(problem, recording, both, rng)
+    if gap:
         yield None, f"the Hessian is not symmetric: d·H·e and e·H·d differ by {gap:.3g}"
+
+
+def _apart(
+    problem: Problem,
+    recording: Recording,
+    both: Callable[[Recording, float], tuple[Array, Array]],
+    rng: np.random.Generator,
+    contributions: float = 0.0,
+) -> float:
+    """How far two ways to compute one number, each given as terms of a sum, are apart; 0 if that may be rounding.
+
+    `both` takes a recording and a factor for the incoming gradient. `contributions` of this size may have cancelled.
+    """
+    left, right = both(recording, 1.0)
+    gap = abs(float(left.sum() - right.sum()))
+    eps = max((float(np.finfo(n.dtype).eps) for n in recording.nodes if n.dtype.kind == "f"), default=0.0)
+    size = float(np.abs(left).sum() + np.abs(right).sum()) + contributions
+    if not (math.isfinite(size) and gap > ROUNDING * eps * size):
+        return 0.0
+
+    def difference(x: Array, factor: float) -> Array:
+        left, right = both(problem.record(problem.split(x)), factor)
+        return np.array([left.sum() - right.sum()])
+
+    return gap if gap > scatter(problem, difference, rng) else 0.0
 
 
 def _written(before: Sequence[Array], after: Sequence[Array], what: str) -> Iterator[Finding]:
