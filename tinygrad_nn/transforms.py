@@ -49,11 +49,12 @@ def grad(
     for y, start in zip(ys, starts, strict=True):
         g = seed(y, start)
         seeds[y._node] = seeds[y._node] + g if y._node in seeds else g
-    found = gradients(seeds, [x._node for x in xs], create=create_graph, free=not retain)
+    nodes = graph.reachable(seeds)
+    found = gradients(seeds, [x._node for x in xs], nodes=nodes, create=create_graph, free=not retain)
     for i, (x, g) in enumerate(zip(xs, found, strict=True)):
         if g is None and not allow_unused:
-            for node in graph.reachable(seeds):  # a freed graph no longer knows what it came from
-                if isinstance(node, graph.Node) and node.saved is None:
+            for node in nodes:  # a freed graph no longer knows what it came from
+                if isinstance(node, graph.Node) and not node.parents:
                     raise graph.freed(node)
             raise GraphError(
                 f"grad: no output depends on input {i}, {describe(x)}; allow_unused=True gives None for it"
@@ -61,9 +62,14 @@ def grad(
     return found
 
 
-def gradients(seeds: dict[Any, Any], sources: Sequence[Any], *, create: bool, free: bool) -> tuple[Tensor | None, ...]:
-    """The cotangents that reach the nodes `sources` from `seeds`; None where nothing does."""
-    wanted = graph.dependents(graph.reachable(seeds), sources)
+def gradients(
+    seeds: dict[Any, Any], sources: Sequence[Any], *, create: bool, free: bool, nodes: Sequence[Any] | None = None
+) -> tuple[Tensor | None, ...]:
+    """The cotangents that reach the nodes `sources` from `seeds`; None where nothing does.
+
+    `nodes` are the nodes that the seeds depend on, if they are known.
+    """
+    wanted = graph.dependents(graph.reachable(seeds) if nodes is None else nodes, sources)
     ends, owned = pull(seeds, create=create, free=free, targets=frozenset(sources), wanted=wanted)
 
     def result(node: Any) -> Tensor | None:
