@@ -419,11 +419,12 @@ def test_wrong_slope_amid_rounding(name: str) -> None:
         assert {quiet(wrong, *inputs, seed=seed).verdict for seed in range(10)} == {"fail"}
 
 
-@pytest.mark.parametrize("x", [0.044715, -2.954960758024669, 0.1, 1.9])
-def test_hessian_of_rounding_is_not_asymmetric(x: float) -> None:
-    """Of two equal numbers, hypot is straight: all four second derivatives cancel, to rounding."""
-    for seed in range(5):
-        assert quiet(lambda x: tg.hypot(x + 1.5, x + 1.5), np.array(x), order=2, seed=seed).verdict != "fail"
+def test_hessian_of_rounding_is_not_asymmetric() -> None:
+    """The logsumexp of copies of a number is straight: its second derivatives cancel, to rounding."""
+    for seed in range(10):
+        x = np.array(np.random.default_rng(seed).standard_normal())
+        result = quiet(lambda x, y: (tg.logsumexp(six_copies(x)), y), x, np.array(1.0), order=2, seed=seed)
+        assert result.verdict in ("pass", "inconclusive"), str(result)
 
 
 def test_second_order() -> None:
