@@ -96,10 +96,167 @@ def test_parameters_outside_are_seen_through() -> None:
         (lambda: tg.func.vjp(lambda x: 1.0, 2.0), ArgumentError, "vjp: the function must return a Tensor"),
         (lambda: tg.func.jvp(cube, (1.0,), ()), ArgumentError, "1 primals but 0 tangents"),
         (lambda: tg.func.jvp(cube, (tg.ones(2),), (tg.ones(3),)), ArgumentError, "tangent float32(3,)"),
-        (lambda: tg.func.jvp(lambda p: p["a"] ** 3, ({"a": tg.ones(2)},), ([tg.ones(2)],)), ArgumentError, "not the form"),
+        (lambda: tg.func.jvp(lambda p: p["a"], ({"a": tg.ones(2)},), ([tg.ones(2)],)), ArgumentError, "not the form"),
     ],
 )
 def test_errors(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error) as caught:
+        call()
+    assert words in str(caught.value)
+
+
+# -- Jacobians, Hessians, products -------------------------------------------------------------------------------------
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def close(given: Any, wanted: Any) -> None:
+    np.testing.assert_allclose(np.asarray(given.data), np.asarray(wanted), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("transform", [tg.func.jacrev, tg.func.jacfwd])
+def test_jacobians_by_hand(transform: Any) -> None:
+    x = np.array([1.0, 2.0])
+    close(transform(lambda v: tg.stack([v[0] * v[1], v[0] ** 2, v[1]]))(x), [[2.0, 1.0], [2.0, 0.0], [0.0, 1.0]])
+    assert transform(lambda v: v.sum())(x).shape == (2,)
+    assert transform(lambda v: v.sum(keepdims=True))(x).shape == (1, 2)
+    assert transform(lambda v: v * 2)(2.0).shape == ()
+    assert transform(lambda v: tg.outer(v, v))(x).shape == (2, 2, 2)
+    assert transform(lambda v: v[:0])(x).shape == (0, 2)
+    assert transform(lambda v: v.sum())(np.zeros((0, 3))).shape == (0, 3)
+    close(transform(lambda v: tg.ones(3, dtype="float64"))(x), np.zeros((3, 2)))
+    assert transform(lambda v: v * 2)(tg.ones(2)).dtype == np.float32
+
+
+@pytest.mark.parametrize("transform", [tg.func.jacrev, tg.func.jacfwd])
+def test_jacobians_of_trees(transform: Any) -> None:
+    a, b = np.array([1.0, 2.0]), np.array(3.0)
+
+    def f(p: Any, c: Any) -> Any:
+        return {"u": p["a"] * p["b"] * c, "v": [p["a"].sum(), c]}
+
+    found = transform(f, (0, 1))({"a": a, "b": b}, np.array(2.0))
+    close(found["u"][0]["a"], 6 * np.eye(2))
+    close(found["u"][0]["b"], 2 * a)
+    close(found["u"][1], 3 * a)
+    close(found["v"][0][0]["a"], [1.0, 1.0])
+    close(found["v"][1][0]["a"], [0.0, 0.0])
+    close(found["v"][1][1], 1.0)
+    single = transform(f, 1)({"a": a, "b": b}, np.array(2.0))
+    close(single["u"], 3 * a)
+    both = transform(lambda x: (x**2, x.detach()), has_aux=True)(a)
+    close(both[0], np.diag(2 * a))
+    close(both[1], a)
+
+
+def test_hessians_of_trees() -> None:
+    a, b = np.array([1.0, 2.0]), np.array(3.0)
+    found = tg.func.hessian(lambda p: (p["a"] ** 2).sum() * p["b"])({"a": a, "b": b})
+    close(found["a"]["a"], 6 * np.eye(2))
+    close(found["a"]["b"], 2 * a)
+    close(found["b"]["a"], 2 * a)
+    close(found["b"]["b"], 0.0)
+    of_two = tg.func.hessian(lambda x, y: (x * y**2).sum(), (0, 1))(a, a)
+    close(of_two[0][1], np.diag(2 * a))
+    close(of_two[1][1], np.diag(2 * a))
+    rows = tg.func.hessian(lambda x: x**3)(a)
+    assert rows.shape == (2, 2, 2)
+    close(rows, np.einsum("ij,ik,i->ijk", np.eye(2), np.eye(2), 6 * a))
+
+
+def test_products_of_trees() -> None:
+    a, v = np.array([1.0, 2.0]), np.array([0.5, -1.0])
+    found = tg.func.hvp(lambda p: (p["a"] ** 3).sum(), {"a": a}, {"a": v})
+    close(found["a"], 6 * a * v)
+    pair = tg.func.hvp(lambda x, y: (x * y**2).sum(), (a, a), (v, v))
+    close(pair[0], 2 * a * v)
+    close(pair[1], 2 * a * v + 2 * a * v)
+    y, pull = tg.func.vjp(lambda x: {"s": x.sum(), "r": x * 2}, a)
+    close(y["r"], 2 * a)
+    close(pull({"s": 1.0, "r": v})[0], 1 + 2 * v)
+    y, moved = tg.func.jvp(lambda x: (x.sum(), [x * 2]), (a,), (v,))
+    close(moved[0], v.sum())
+    close(moved[1][0], 2 * v)
+    assert tg.func.vjp(lambda x: (x, "aux"), a, has_aux=True)[2] == "aux"
+    assert tg.func.jvp(lambda x: (x, "aux"), (a,), (v,), has_aux=True)[2] == "aux"
+
+
+def test_gauss_newton_product_is_jacobian_twice() -> None:
+    r = rng()
+    w, x, v = r.normal(size=(3, 4)), r.normal(size=4), r.normal(size=(3, 4))
+
+    def model(weight: Any) -> Any:
+        return tg.tanh(tg.asarray(weight) @ tg.asarray(x))
+
+    def loss(y: Any) -> Any:
+        return tg.logsumexp(y) + (y**4).sum()
+
+    j = tg.func.jacrev(model)(w).data.reshape(3, 12)
+    h = tg.func.hessian(loss)(model(w)).data
+    close(tg.func.ggnvp(model, loss, w, v), (j.T @ h @ j @ v.ravel()).reshape(3, 4))
+    several = tg.func.ggnvp(lambda a, b: a * b, lambda y: (y**2).sum() / 2, (x, x), (v[0], v[1]))
+    close(several[0], x * (x * v[0] + x * v[1]))
+
+
+def test_linearize_runs_the_function_once() -> None:
+    calls: list[int] = []
+
+    def f(x: Any, y: Any) -> Any:
+        calls.append(1)
+        return x * y
+
+    value, push = tg.func.linearize(f, np.array([1.0, 2.0]), 3.0)
+    close(value, [3.0, 6.0])
+    close(push([1.0, 0.0], 0.0), [3.0, 0.0])
+    close(push([0.0, 0.0], 1.0), [1.0, 2.0])
+    assert calls == [1]
+    with pytest.raises(ArgumentError, match="2 primals but 1 tangents"):
+        push([1.0, 0.0])
+    with pytest.raises(ArgumentError, match="tangent"):
+        push([1.0, 0.0, 0.0], 1.0)
+
+
+@pytest.mark.parametrize("transform", [tg.func.jacrev, tg.func.jacfwd])
+def test_a_jacobian_is_differentiable_by_what_it_captures(transform: Any) -> None:
+    w = tg.tensor([2.0, 3.0], requires_grad=True)
+    j = transform(lambda x: (w * x**2).sum())(tg.tensor([1.0, 2.0]))
+    j.sum().backward()
+    close(w.grad, [2.0, 4.0])
+    with tg.no_grad():
+        assert not transform(lambda x: (w * x**2).sum())(tg.tensor([1.0, 2.0])).requires_grad
+
+
+def test_perturbations_do_not_mix() -> None:
+    """d/dx (x · d/dy (x + y)) = 1: the classic trap (Siskind & Pearlmutter, 2005), in all four nestings."""
+    modes = {
+        "reverse": lambda f: tg.func.grad(f),
+        "forward": lambda f: lambda x: tg.func.jvp(f, (x,), (1.0,))[1],
+    }
+    for outer in modes.values():
+        for inner in modes.values():
+            found = outer(lambda x, inner=inner: x * inner(lambda y, x=x: x + y)(1.0))(1.0)
+            assert found.item() == 1.0
+            found = outer(lambda x, inner=inner: x * inner(lambda y, x=x: x * y**2)(2.0))(3.0)
+            assert found.item() == 24.0  # x · 2xy = 4x², whose slope is 8x
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: tg.func.jacrev(lambda x: 2.0)(1.0), "jacrev: the function must return a Tensor"),
+        (lambda: tg.func.jacfwd(lambda x: x, 1)(1.0), "argnums 1 for 1 arguments"),
+        (lambda: tg.func.jacrev(lambda x: x, has_aux=True)(1.0), "must return (value, aux)"),
+        (lambda: tg.func.hvp(lambda x: x, (1.0,), 1.0), "hvp: primals and tangents are tuples"),
+        (lambda: tg.func.hvp(lambda x: x * 1.0, tg.ones(2), tg.ones(2)), "must return one number"),
+        (lambda: tg.func.ggnvp(lambda x: x, lambda y: y.sum(), (1.0,), ()), "1 primals but 0 tangents"),
+        (lambda: tg.func.grad(lambda x: (x, x))(1.0), "must return one number as a Tensor, not 2 tensors"),
+        (lambda: tg.func.vjp(lambda x: [x], tg.ones(2))[1](tg.ones(2)), "has not the form"),
+        (lambda: tg.func.vjp(lambda x: x, tg.ones(2))[1](tg.ones(3)), "cotangent float32(3,)"),
+    ],
+)
+def test_errors_of_jacobians(call: Any, words: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
         call()
     assert words in str(caught.value)

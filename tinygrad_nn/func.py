@@ -317,7 +317,9 @@ class _Trace:
             if not isinstance(result, tuple) or len(result) != 2:
                 raise ArgumentError(f"{name}: with has_aux the function must return (value, aux), not {result!r:.80}")
             result, self.aux = result
-        self.results, self.form = flatten(result)
+        results, self.form = flatten(result)
+        # what does not depend on a Tensor may be a plain array
+        self.results = [asarray(y) if isinstance(y, np.ndarray | np.generic) else y for y in results]
         for y in self.results:
             if not isinstance(y, Tensor):
                 raise ArgumentError(f"{name}: the function must return a Tensor, or a tree of them, not {describe(y)}")

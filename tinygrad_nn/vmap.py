@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .batched import Batched, Level, lower, new_level
 from .errors import ArgumentError, describe
 from .ops.shape import moveaxis, normalize_axis
@@ -89,6 +91,8 @@ def _example(x: Tensor, axis: int, level: Level) -> Tensor:
 
 def _whole(y: Any, axis: int | None, level: Level) -> Tensor:
     """A result with its batch along `axis`, or as it is for None, if it is the same for all examples."""
+    if isinstance(y, np.ndarray | np.generic):  # as it may be where it depends on no Tensor
+        y = asarray(y)
     if not isinstance(y, Tensor):
         raise ArgumentError(f"vmap: the function must return a Tensor, or a tree of them, not {describe(y)}")
     if axis is not None:
