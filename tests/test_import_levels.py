@@ -15,14 +15,15 @@ PACKAGE = Path(__file__).parent.parent / "tinygrad_nn"
 # folder. Files of one folder may import each other, but not in a circle.
 LEVELS = [
     ["errors", "_types", "memory", "lines"],
+    ["writes"],
     ["domains", "graph", "tree"],
     ["registry", "modes"],
-    ["strong_zero"],
+    ["strong_zero", "views"],
     ["tensor"],
     ["batched"],
     ["ops", "creation", "random"],
     ["functional", "linalg"],
-    ["transforms", "vmap", "function"],
+    ["transforms", "vmap", "function", "checkpoint", "anomaly"],
     ["nn"],
     ["func"],
     ["check", "optim", "data"],

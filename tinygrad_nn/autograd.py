@@ -1,16 +1,24 @@
 """`tg.autograd`: gradients of recorded results, operations of your own, and the gradient checker."""
 
+from .anomaly import detect_anomaly
 from .check import GradcheckResult, gradcheck, gradgradcheck
-from .errors import GradcheckError
+from .checkpoint import checkpoint, checkpoint_sequential
+from .errors import Anomaly, AnomalyError, AnomalyWarning, GradcheckError
 from .function import Function, FunctionContext
 from .modes import record_lines
 from .transforms import grad
 
 __all__ = [
+    "Anomaly",
+    "AnomalyError",
+    "AnomalyWarning",
     "Function",
     "FunctionContext",
     "GradcheckError",
     "GradcheckResult",
+    "checkpoint",
+    "checkpoint_sequential",
+    "detect_anomaly",
     "grad",
     "gradcheck",
     "gradgradcheck",

@@ -113,7 +113,9 @@ class Function:
         kept = [k if k is None or id(k) not in positions else positions[id(k)] for k in ctx._saved]
         tensors = [asarray(k) if k is not None and not isinstance(k, int) else None for k in kept]
         ctx._saved = ctx._constant = ()
-        call = _Call(cls, ctx, tuple(None if t is None else t._node for t in tensors), specs)
+        nodes = [None if t is None else t._node for t in tensors]
+        links = [n if n is None or n not in parents else parents.index(n) for n in nodes]
+        call = _Call(cls, ctx, links, specs)
         params = {
             "call": call,
             "saved_tensors": tuple(k if t is None else t._data for k, t in zip(kept, tensors, strict=True)),
@@ -143,29 +145,34 @@ class Function:
 class _Call:
     """One application of a `Function`: what its two rules need besides the saved arrays."""
 
-    __slots__ = ("cls", "ctx", "nodes", "specs", "last", "_latest")
+    __slots__ = ("cls", "ctx", "links", "specs", "last", "_latest")
 
     def __init__(
         self,
         cls: type[Function],
         ctx: FunctionContext,
-        nodes: tuple[AnyNode | None, ...],
+        links: list[AnyNode | int | None],
         specs: list[tuple[tuple[int, ...], np.dtype[Any]]],
     ) -> None:
-        self.cls, self.ctx, self.nodes, self.specs = cls, ctx, nodes, specs
+        self.cls, self.ctx, self.specs = cls, ctx, specs
+        self.links = links  # for each saved tensor the number of the argument that it is; else its node
         self.last = max(i for i, needed in enumerate(ctx.needs_input_grad) if needed)
         self._latest: Any = None
 
     def __repr__(self) -> str:
         return self.cls.__name__
 
-    def context(self, saved: tuple[Any, ...], whole: Tensor | None, linked: bool) -> FunctionContext:
-        """A context for one run of `backward` or `jvp`: what that sets on it is gone afterwards."""
+    def context(self, saved: tuple[Any, ...], whole: Tensor | None, parents: Sequence[Any]) -> FunctionContext:
+        """A context for one run of `backward` or `jvp`: what that sets on it is gone afterwards.
+
+        `parents` are the nodes that the saved tensors are linked to, or empty.
+        """
         ctx = copy.copy(self.ctx)
         results = self.split(whole) if whole is not None else []
+        nodes = [parents[j] if isinstance(j, int) else j for j in self.links] if parents else [None] * len(saved)
         ctx._saved = tuple(
-            k if k is None else results[k] if isinstance(k, int) else wrap(k, node if linked else None)
-            for k, node in zip(saved, self.nodes, strict=True)
+            k if k is None else results[k] if isinstance(k, int) else wrap(k, node)
+            for k, node in zip(saved, nodes, strict=True)
         )
         return ctx
 
@@ -187,9 +194,9 @@ class _Call:
         joined: Tensor = parts[0] if len(parts) == 1 else concat([reshape(p, (-1,)) for p in parts])
         return joined
 
-    def backward(self, g: Tensor, y: Tensor | None, saved: tuple[Any, ...], linked: bool) -> tuple[Any, ...]:
+    def backward(self, g: Tensor, y: Tensor | None, saved: tuple[Any, ...], parents: Sequence[Any]) -> tuple[Any, ...]:
         """What the user's `backward` returns, one for every argument."""
-        found = self.cls.backward(self.context(saved, y, linked), *self.split(g))
+        found = self.cls.backward(self.context(saved, y, parents), *self.split(g))
         found = found if isinstance(found, tuple) else (found,)
         count = len(self.ctx.needs_input_grad)
         if len(found) != count:
@@ -228,7 +235,7 @@ def _vjp(i: int, g: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[
 
         def plainly() -> tuple[Any, ...]:
             with no_grad():
-                return call.backward(wrap(g, None), None if y is None else wrap(y, None), saved_tensors, False)
+                return call.backward(wrap(g, None), None if y is None else wrap(y, None), saved_tensors, ())
 
         # A view: the walk must not add into an array that is saved, or returned for two arguments.
         return call.gradient(call.shared(g, i, plainly), i, _args[i])._data[...]
@@ -237,7 +244,7 @@ def _vjp(i: int, g: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[
         # With a node of its own, so that what does not come from it shows.
         probe = wrap(g._data, Node(OPS["positive"], (g._node,), (None, None), {}, g.shape, g.dtype))
         with enable_grad():
-            results = call.backward(probe, y, saved_tensors, True)
+            results = call.backward(probe, y, saved_tensors, _args)
         return tuple(f if f is None else (f, probe._node) for f in results)
 
     found = call.shared(g, i, recorded)
@@ -257,14 +264,14 @@ def _jvp(i: int, t: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[
         tangents = [tangent if j == i else other for j, other in enumerate(others)]
         whole = y if linked or y is None else wrap(y, None)
         with enable_grad() if linked else no_grad():
-            pushed = call.join(call.cls.jvp(call.context(saved_tensors, whole, linked), *tangents))
+            pushed = call.join(call.cls.jvp(call.context(saved_tensors, whole, _args if linked else ()), *tangents))
         return pushed if linked else pushed._data
     # backward is linear in g: its derivative by g, transposed, is the derivative of forward.
     shape, dtype = call.specs[0] if len(call.specs) == 1 else _joined(call.specs)
     probe = Leaf(shape, dtype)
     whole = y if linked or y is None else wrap(y, None)
     with enable_grad():
-        found = call.backward(wrap(np.zeros(shape, dtype)[()], probe), whole, saved_tensors, linked)[i]
+        found = call.backward(wrap(np.zeros(shape, dtype)[()], probe), whole, saved_tensors, _args if linked else ())[i]
         g = call.gradient(found, i, _args[i])
         g = sum_to(g, shape=_args[i].shape)
     if found is None:
@@ -288,15 +295,9 @@ def _unrecorded(call: _Call, i: int, consequence: str) -> GraphError:
 def _dependents(result: Tensor, probe: AnyNode) -> set[AnyNode]:
     """The nodes between `probe` and `result`, both included; empty if there is no way."""
     root = result._node
-    if root is None or root.order < probe.order:
+    if root is None:
         return set()
-    found, stack = {root}, [root]
-    while stack:
-        for parent in stack.pop().parents:
-            if parent is not None and parent.order >= probe.order and parent not in found:
-                found.add(parent)
-                stack.append(parent)
-    between = graph.dependents(sorted(found, key=lambda n: n.order), [probe])
+    between = graph.dependents(graph.newer([root], probe.order), [probe])
     return between if root in between else set()
 
 

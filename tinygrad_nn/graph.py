@@ -10,8 +10,6 @@ tree of references from results back to inputs, without cycles: dropping the res
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
@@ -19,23 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import GraphError
+from .errors import Anomaly, GraphError
+from .writes import next_order as next_order, writes as writes
 
 if TYPE_CHECKING:
     from .lines import Line
     from .registry import Op  # for annotations only: at run time this file imports nothing above it
     from .strong_zero import Careful
 
-next_order = itertools.count().__next__  # atomic in CPython, so threads may record at the same time
 _by_order = attrgetter("order")
 
 
 class Node:
     """One recorded operation: its parents, and what its derivative rules will need."""
 
-    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch", "line")
+    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch", "line", "origin", "recall")
 
     line: Line  # where the user's program made it; set by inspectors only, see `modes.py` and `name`
+    origin: Anomaly  # where a NaN or an infinity in its result came from; set by `detect_anomaly` only
+    recall: Callable[[Node], tuple[tuple[Any, ...], dict[str, Any]]]  # `saved` and `params`, set by `checkpoint` only
 
     def __init__(
         self,
@@ -170,26 +170,24 @@ def reverse(
                 continue  # the walk ends here: what lies behind may have been freed
         saved, params = node.saved, node.params
         if saved is None:
-            raise freed(node)
-        if node.order < writes.last:
-            writes.check(node)
-        if unpack is not None:
-            saved, params = unpack(node)
+            saved, params = recalled(node, unpack)
+        else:
+            if node.order < writes.last:
+                writes.check(node)
+            if unpack is not None:
+                saved, params = unpack(node)
         op = node.op
-        care = bool(loose) and node in loose
-        if not op.ordinary:
-            care = care or op.selects or op.singular
+        rules = op.vjps
+        if loose or not op.ordinary:
+            rules = careful.rules(node)
             if op.variadic:
                 saved = saved[:1]  # handing all arguments to the rule of each would take quadratic time
         i = -1
-        for parent, rule in zip(node.parents, op.vjps):  # noqa: B905  # variadic rules have no length
+        for parent, rule in zip(node.parents, rules):  # noqa: B905  # variadic rules have no length
             i += 1
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
-            if care:
-                pulled = careful.pull(node, i, rule, g, saved, params)
-            else:
-                pulled = rule(g, *saved, **params) if params else rule(g, *saved)
+            pulled = rule(g, *saved, **params) if params else rule(g, *saved)
             if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):
                 pulled = fit(pulled, parent)
             if inspect is not None:
@@ -238,7 +236,8 @@ def forward(
     """Push `tangents` (of some nodes) forward to all of `nodes` that depend on them; `nodes` come oldest first.
 
     `push` runs a rule where that takes more than calling it, as (operation, number of the argument, its tangent,
-    saved values, parameters). `inspect` is shown every step, as (node, number of the argument, its tangent, what that adds to the node's).
+    saved values, parameters). `inspect` is shown every step, as (node, number of the argument, its tangent, what
+    that adds to the node's).
     """
     for node in nodes:
         if node in tangents or isinstance(node, Leaf):
@@ -247,71 +246,44 @@ def forward(
         if not moving:
             continue
         if node.saved is None:
-            raise freed(node)
-        if node.order < writes.last:
-            writes.check(node)
-        saved, params = unpack(node)
+            saved, params = recalled(node, unpack)
+        else:
+            if node.order < writes.last:
+                writes.check(node)
+            saved, params = unpack(node)
         total = None
         for i, t in moving:
-            if push is None:
-                pushed = node.op.jvps[i](t, *saved, **params)
-            else:
-                pushed = push(node.op, i, t, saved, params)
+            pushed = node.op.jvps[i](t, *saved, **params) if push is None else push(node.op, i, t, saved, params)
             if inspect is not None:
                 inspect(node, i, t, pushed)
             total = pushed if total is None else total + pushed
         tangents[node] = fit(total, node)
 
 
-class Writes:
-    """Who wrote into which array after it was recorded.
-
-    A write through the Tensor API takes the next creation number and notes it for the memory it changed. A node made
-    before, that kept that memory, would give a wrong gradient: the walk refuses. Nodes made after the last write, the
-    usual case, cost one comparison.
-    """
-
-    def __init__(self) -> None:
-        self.last = -1
-        self._stamps: dict[int, tuple[int, str, weakref.ref[Any]]] = {}
-
-    def note(self, array: np.ndarray[Any, Any], writer: str) -> None:
-        """`writer` has just changed `array`."""
-        owner = array if array.base is None else _owner(array)
-        key = id(owner)
-        self.last = next_order()
-        known = self._stamps.get(key)  # of this very array: the entry of one that is gone went with it
-        alive = known[2] if known else weakref.ref(owner, lambda _: self._stamps.pop(key, None))
-        self._stamps[key] = (self.last, writer, alive)
-
-    def check(self, node: Node) -> None:
-        """Raise if something that `node` kept has been written since."""
-        for i, kept in enumerate(node.saved or ()):
-            self.refuse(kept, node.order, node.name, f"its argument {i}" if i else "its result")
-        for name, value in node.params.items():
-            for kept in value if isinstance(value, tuple) else (value,):
-                self.refuse(kept, node.order, node.name, f"its {name}")
-
-    def refuse(self, kept: Any, order: int, name: str, what: str) -> None:
-        """Raise if `kept`, which is `what` to the operation `name` recorded at `order`, has been written since."""
-        if isinstance(kept, np.ndarray):
-            stamp = self._stamps.get(id(_owner(kept)))
-            if stamp is not None and stamp[0] > order:
-                raise GraphError(
-                    f"backward of {name} needs {what}, {kept.dtype}{kept.shape}, but {stamp[1]} wrote into "
-                    "that array after the operation ran: the gradient would be wrong. Write into a copy, or call "
-                    "backward first."
-                )
+def recalled(node: Node, unpack: Unpack | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a node that has nothing saved lends to this walk: a checkpoint computes it again, or it was freed."""
+    if not node.parents or not hasattr(node, "recall"):
+        raise freed(node)
+    saved, params = node.recall(node)
+    if unpack is None:
+        return saved, params
+    node.saved, node.params = saved, params
+    try:
+        return unpack(node)
+    finally:
+        node.saved, node.params = None, {}
 
 
-def _owner(array: Any) -> Any:
-    """The array that owns the memory `array` looks into."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-writes = Writes()
+def newer(roots: Iterable[AnyNode], order: int) -> list[AnyNode]:
+    """The nodes made after `order` that the roots depend on, themselves included if they are as new; oldest first."""
+    found = {root for root in roots if root.order > order}
+    stack = list(found)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent.order > order and parent not in found:
+                found.add(parent)
+                stack.append(parent)
+    return sorted(found, key=_by_order)
 
 
 def freed(node: Node) -> GraphError:

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from ._types import Array, ArrayLike, DTypeLike, Shape
 from .errors import ArgumentError, DTypeError, operation_error
-from .tensor import Tensor, get_default_dtype, to_array
+from .tensor import Tensor, fresh, get_default_dtype, to_array
 
 __all__ = ["default_generator", "manual_seed", "normal", "permutation", "rand", "randint", "randn", "uniform"]
 
 _default: np.random.Generator | None = None  # made at the first use: numpy.random takes 10 ms to import
+_replayed: ContextVar[np.random.Generator | None] = ContextVar("tinygrad_nn_replayed", default=None)
 
 
 def manual_seed(seed: int) -> np.random.Generator:
@@ -44,9 +47,24 @@ def default_generator() -> np.random.Generator:
     'Generator'
     """
     global _default
+    replayed = _replayed.get()
+    if replayed is not None:
+        return replayed
     if _default is None:
         _default = np.random.default_rng()
     return _default
+
+
+@contextmanager
+def replay(state: Mapping[str, Any]) -> Generator[None]:
+    """Inside, in this thread, a generator in this state (of its `bit_generator`) is the default one."""
+    generator = np.random.Generator(getattr(np.random, state["bit_generator"])(0))
+    generator.bit_generator.state = state
+    token = _replayed.set(generator)
+    try:
+        yield
+    finally:
+        _replayed.reset(token)
 
 
 def floats(draw: Callable[..., Any], shape: Shape | None, dtype: DTypeLike | None, what: str) -> Array:
@@ -77,7 +95,7 @@ def rand(
     >>> tg.random.rand(2, 3).shape
     (2, 3)
     """
-    return Tensor(
+    return fresh(
         floats((generator or default_generator()).random, _shape(shape), dtype, "rand"), requires_grad=requires_grad
     )
 
@@ -95,7 +113,7 @@ def randn(
     (2, 3)
     """
     draw = (generator or default_generator()).standard_normal
-    return Tensor(floats(draw, _shape(shape), dtype, "randn"), requires_grad=requires_grad)
+    return fresh(floats(draw, _shape(shape), dtype, "randn"), requires_grad=requires_grad)
 
 
 def uniform(
@@ -114,7 +132,7 @@ def uniform(
     True
     """
     unit = floats((generator or default_generator()).random, size, dtype, "uniform")
-    return Tensor(unit * (high - low) + low, requires_grad=requires_grad)
+    return fresh(unit * (high - low) + low, requires_grad=requires_grad)
 
 
 def normal(
@@ -134,7 +152,7 @@ def normal(
     if not scale >= 0:
         raise ArgumentError(f"normal: the standard deviation must not be negative: scale={scale}")
     unit = floats((generator or default_generator()).standard_normal, size, dtype, "normal")
-    return Tensor(unit * scale + loc, requires_grad=requires_grad)
+    return fresh(unit * scale + loc, requires_grad=requires_grad)
 
 
 def randint(
@@ -151,7 +169,7 @@ def randint(
     dtype('int64')
     """
     try:
-        return Tensor((generator or default_generator()).integers(low, high, size, np.dtype(dtype)))
+        return fresh((generator or default_generator()).integers(low, high, size, np.dtype(dtype)))
     except (TypeError, ValueError) as error:
         raise operation_error("randint", (low, high, size), error) from None
 
@@ -165,6 +183,6 @@ def permutation(x: int | ArrayLike, generator: np.random.Generator | None = None
     """
     given = x if isinstance(x, int) else to_array(x, None)
     try:
-        return Tensor((generator or default_generator()).permutation(given))
+        return fresh((generator or default_generator()).permutation(given))
     except (TypeError, ValueError, IndexError) as error:
         raise operation_error("permutation", (x,), error) from None

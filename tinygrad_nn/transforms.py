@@ -50,16 +50,14 @@ def grad(
         g = seed(y, start)
         seeds[y._node] = seeds[y._node] + g if y._node in seeds else g
     nodes = graph.reachable(seeds)
-    found = gradients(seeds, [x._node for x in xs], nodes=nodes, create=create_graph, free=not retain)
-    for i, (x, g) in enumerate(zip(xs, found, strict=True)):
-        if g is None and not allow_unused:
-            for node in nodes:  # a freed graph no longer knows what it came from
-                if isinstance(node, graph.Node) and not node.parents:
-                    raise graph.freed(node)
-            raise GraphError(
-                f"grad: no output depends on input {i}, {describe(x)}; allow_unused=True gives None for it"
-            )
-    return found
+    unused = {x._node for x in xs}.difference(nodes)
+    if unused and not allow_unused:
+        for node in nodes:  # a freed graph no longer knows what it came from
+            if isinstance(node, graph.Node) and not node.parents:
+                raise graph.freed(node)
+        i, x = next((i, x) for i, x in enumerate(xs) if x._node in unused)
+        raise GraphError(f"grad: no output depends on input {i}, {describe(x)}; allow_unused=True gives None for it")
+    return gradients(seeds, [x._node for x in xs], nodes=nodes, create=create_graph, free=not retain)
 
 
 def gradients(
