@@ -335,3 +335,38 @@ def test_a_tensor_that_escapes_is_refused() -> None:
     vmap(lambda v: kept.append(v) or v)(np.ones((2, 3)))
     with pytest.raises(BatchError):
         kept[0].numpy()
+
+
+F = tg.nn.functional
+LABELS = np.array([[0, 2, 1], [2, 2, 0], [1, 0, 1]])
+COMPOSED: dict[str, Callable[..., Any]] = {
+    "one_hot": lambda x, y: F.one_hot(y, 3) * x,
+    "embedding": lambda x, y: F.embedding(y, tg.asarray(np.eye(3))) + x,
+    "embedding of its own table": lambda x, y: F.embedding(y, x),
+    "binary_cross_entropy": lambda x, y: F.binary_cross_entropy(x, F.one_hot(y, 3).astype("float64")),
+    "gelu": lambda x, y: F.gelu(x) + F.elu(x) + F.hardtanh(x, 0.3, 0.6),
+    "huber_loss": lambda x, y: F.huber_loss(x, 0.5 * x.T),
+    "mse_loss": lambda x, y: F.mse_loss(x, x.T),
+    "pad": lambda x, y: tg.pad(x, 1, mode="reflect"),
+    "repeat": lambda x, y: tg.repeat(tg.tile(x, 2), 2, 0),
+    "einsum": lambda x, y: tg.einsum("ij,kj->ik", x, x),
+    "trace": lambda x, y: tg.trace(x) * tg.diagonal(x),
+    "argmax": lambda x, y: x.argmax() + x.argmax(0) + y,
+    "remainder": lambda x, y: x % 0.3 + x**x - 1 / x,
+    "concatenate": lambda x, y: np.concatenate([x, x]),
+    "smoothing": lambda x, y: F.cross_entropy(x, y, label_smoothing=0.1),
+    "smoothing, weights": lambda x, y: F.cross_entropy(x, y, np.array([1.0, 2.0, 3.0]), label_smoothing=0.1),
+    "ignored": lambda x, y: F.cross_entropy(x, y, ignore_index=1),
+    "weights": lambda x, y: F.cross_entropy(x, y, np.array([1.0, 2.0, 3.0]), reduction="sum"),
+    "one sample": lambda x, y: F.cross_entropy(x[0], y[0]),
+    "probabilities": lambda x, y: F.cross_entropy(x, tg.softmax(x)),
+    "sort": lambda x, y: tg.sort(x, axis=0) * x.std(),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSED))
+def test_what_is_composed_of_operations(name: str) -> None:
+    f = COMPOSED[name]
+    x = np.random.default_rng(7).uniform(0.1, 0.9, (3, 3, 3))
+    wanted = [f(tg.asarray(row), tg.asarray(label)) for row, label in zip(x, LABELS, strict=True)]
+    close(vmap(f)(x, LABELS).data, np.stack([w.data for w in wanted]), name)

@@ -20,7 +20,7 @@ from .errors import BatchError, GraphError, operation_error
 from .registry import OPS, Op
 from .tensor import Tensor, asarray, plain_index
 
-__all__ = ["Batched", "Level", "current_levels", "lift", "lower", "new_level", "varies"]
+__all__ = ["Batched", "Level", "current_levels", "every_value", "lift", "lower", "new_level", "varies"]
 
 
 class Level:
@@ -183,6 +183,13 @@ def _example(value: Any, i: int, level: Level) -> Any:
     if isinstance(value, Batched) and value.level is level:
         return value.full[i] if level.size else asarray(np.zeros(value.shape, value.dtype))
     return value
+
+
+def every_value(x: Any) -> np.ndarray[Any, Any]:
+    """The values of a Tensor or array, of all examples where it is one of a batch: for checks."""
+    while isinstance(x, Batched):
+        x = x.full
+    return x.data if isinstance(x, Tensor) else np.asarray(x)
 
 
 def lower(t: Tensor, level: Level) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ._types import ArrayLike, DTypeLike
+from .batched import every_value
 from .errors import ArgumentError, DTypeError, describe
 from .ops.elementwise import clip, erf, expm1, greater, softplus, tanh, where
 from .ops.shape import astype
 from .random import default_generator, floats
-from .tensor import Tensor, constant, to_array, wrap
+from .tensor import Tensor, constant, to_array
 
 
 def step(x: ArrayLike) -> Any:
@@ -109,7 +110,7 @@ def one_hot(indices: ArrayLike, num_classes: int = -1, dtype: DTypeLike = np.int
     tensor([[1, 0, 0],
             [0, 0, 1]])
     """
-    index = to_array(indices, None)
+    index = every_value(indices if isinstance(indices, Tensor) else to_array(indices, None))
     if index.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: {describe(index)} are not integers")
     if num_classes == -1:
@@ -121,8 +122,8 @@ def one_hot(indices: ArrayLike, num_classes: int = -1, dtype: DTypeLike = np.int
             f"one_hot: indices {index.min()} to {index.max()}, but {num_classes} classes are numbered "
             f"0 to {num_classes - 1}"
         )
-    result = (index[..., None] == np.arange(num_classes)).astype(dtype)
-    return wrap(result, None) if isinstance(indices, Tensor) else result
+    each = indices if isinstance(indices, Tensor) else index
+    return astype(each[..., None] == np.arange(num_classes), dtype)
 
 
 def dropout(x: ArrayLike, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from .._types import ArrayLike
+from ..batched import every_value
 from ..errors import ArgumentError, DTypeError, ShapeError, describe
 from ..functional import dropout, elu, gelu, hardtanh, leaky_relu, log_sigmoid, one_hot, operand, relu6, step
 from ..ops import loss as _loss, softmax as _softmax
 from ..ops.elementwise import absolute, clip, relu, sigmoid, silu, softplus as _softplus, tanh, where
+from ..ops.index import take
 from ..ops.linalg import linear
 from ..ops.reduce import sum as _sum
 from ..ops.window import avg_pool2d, conv2d, embedding, max_pool2d
@@ -150,14 +152,14 @@ def _smoothed(x: Any, target: Any, weight: Any, ignore_index: int, reduction: st
     axis = min(x.ndim - 1, 1)
     logs = _softmax.log_softmax(x, axis)
     aimed = _loss.nll_loss(logs, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
-    y = _values(target)
-    counts = (y != ignore_index).astype(x.dtype)
+    counted = target != ignore_index
+    counts = counted.astype(x.dtype)
     uniform = -_sum(logs * _along(weight, x), axis) * counts
     if reduction != "none":
         uniform = _sum(uniform)
     if reduction == "mean":
-        total = float(np.sum(counts if weight is None else weight[np.where(counts, y, 0)] * counts))
-        uniform = uniform * (1.0 / total if total else 0.0)  # then the other part is NaN
+        total = _sum(counts if weight is None else take(weight, where(counted, target, 0)) * counts)
+        uniform = where(total == 0, 0.0, uniform / where(total == 0, 1.0, total))  # then the other part is NaN
     return aimed * (1.0 - smoothing) + uniform * (smoothing / x.shape[axis])
 
 
@@ -206,7 +208,7 @@ def binary_cross_entropy(
     tensor([  0.6931472, 100.       ])
     """
     p, t = _pair("binary_cross_entropy", input, target)
-    values = _values(p)
+    values = every_value(p)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise ArgumentError(
             f"binary_cross_entropy: input from {values.min()} to {values.max()} holds no probabilities. "
@@ -308,10 +310,6 @@ def _huber(d: Any, delta: float) -> Any:
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
-def _values(x: Any) -> Any:
-    return x.data if isinstance(x, Tensor) else x
-
-
 def _pair(name: str, input: ArrayLike, target: ArrayLike) -> tuple[Any, Any]:
     """Both arguments of a loss that compares element by element."""
     a: Any = input
@@ -361,7 +359,7 @@ def _class_weight(name: str, weight: ArrayLike | None, x: Any) -> Any:
         return None
     if isinstance(weight, Tensor) and weight.requires_grad:
         raise ArgumentError(f"{name}: weight requires a gradient, but the loss has none for it; pass weight.detach()")
-    array = np.asarray(_values(operand(weight)), x.dtype)
+    array = np.asarray(every_value(operand(weight)), x.dtype)
     classes = x.shape[min(len(x.shape) - 1, 1)] if x.shape else 0
     if array.shape != (classes,):
         raise ShapeError(f"{name}: weight {describe(array)} must have shape ({classes},), one number for each class")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..._types import ArrayLike
+from ...batched import every_value
 from ...domains import Integers, Reals, case
 from ...errors import ArgumentError, DTypeError, ShapeError, describe
 from ...tensor import Tensor
@@ -108,7 +109,7 @@ def embedding(indices: ArrayLike, weight: ArrayLike, padding_idx: int | None = N
     shape = shape_of(weight)
     if len(shape) != 2:
         raise ShapeError(f"embedding: weight {describe(weight)} must have axes (rows, columns)")
-    numbers = np.asarray(indices.data if isinstance(indices, Tensor) else indices)
+    numbers = every_value(indices)
     if numbers.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices must be integers, not {describe(numbers)}")
     if numbers.size and not (numbers.min() >= 0 and numbers.max() < shape[0]):
