@@ -1,7 +1,8 @@
 """A differentiator that is too slow and too simple to be wrong. Knows nothing of tinygrad_nn.
 
 Every path from the result to an input is walked on its own, by recursion. Each operation keeps *copies* of what its
-derivative reads, so that writing into an array later cannot change a gradient.
+derivative reads, so that writing into an array later cannot change a gradient. Memory is a flat list of numbers, a
+value a choice of places in it; a recorded write gives every value that is a view of the same one its new history.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ Array = np.ndarray[Any, Any]
 Pull = Callable[[Array], Array]
 
 
+class Memory:
+    """Numbers that several values may look at."""
+
+    def __init__(self, numbers: Array) -> None:
+        self.flat = np.array(numbers, np.float64).reshape(-1)
+        self.exposed = False  # somebody looks at it who does not follow recorded writes
+
+
 class Node:
     """One step of a computation: where the gradient goes from here, and how."""
 
-    def __init__(self, edges: Sequence[tuple[Node, Pull]] = (), memory: Sequence[Array] = ()) -> None:
+    def __init__(self, edges: Sequence[tuple[Node, Pull]] = (), memory: Sequence[Memory] = ()) -> None:
         self.edges = list(edges)
-        self.memory = [owner(a) for a in memory]  # the arrays that went in and came out
+        self.memory = list(memory)  # of what went in and came out
         self.paths = sum(parent.paths for parent, _ in edges) or 1
         self.grad: Array | None = None  # of a leaf: what backward has added up
         self.freed = self.unsure = self.touched = False
@@ -32,16 +41,61 @@ class Node:
 
 
 class Value:
-    """An array that can be written into, and the node that made it (None: no gradient wanted)."""
+    """Places in a memory, and the node that made what is there (None: no gradient wanted)."""
 
     def __init__(self, data: Any, node: Node | None = None) -> None:
-        self.data = np.asarray(data, np.float64)
+        array = np.asarray(data, np.float64)
+        self.memory = Memory(array)
+        self.places = np.arange(array.size).reshape(array.shape)
         self.node = node
+        self.base = self  # what this is a view of, if it is one
+        self.views: list[Value] = []
 
+    @property
+    def data(self) -> Array:
+        return self.memory.flat[self.places]
 
-def owner(a: Array) -> Array:
-    """The array whose memory `a` looks into."""
-    return a if a.base is None else owner(a.base)
+    def put(self, index: Any, numbers: Any) -> None:
+        """Write without recording."""
+        self.memory.flat[self.places[index]] = numbers
+
+    def look_at(self, memory: Memory, places: Array) -> Value:
+        self.memory, self.places = memory, places
+        return self
+
+    def view(self, of: Value, places: Array) -> Value:
+        """Make this, which has the right history, a view."""
+        self.base = of.base
+        self.base.views.append(self)
+        return self.look_at(of.memory, places)
+
+    def write(self, changed: Value) -> None:
+        """A recorded write: this becomes `changed`, and so does what shares its memory."""
+        base = self.base
+        was, there, shape = base.node, np.searchsorted(base.places.reshape(-1), self.places), base.places.shape
+
+        def rest(g: Array) -> Array:
+            g = g.copy()
+            np.put(g, there, 0.0)
+            return g
+
+        if self is base:
+            base.node = changed.node
+        else:
+            edges = [(was, rest)] if was is not None else []
+            if changed.node is not None:
+                edges.append((changed.node, lambda g: np.take(g, there)))
+            base.node = Node(edges, [self.memory]) if edges else None
+        self.put(..., changed.data)
+        for view in base.views:
+            spots = np.searchsorted(base.places.reshape(-1), view.places)
+
+            def spread(g: Array, spots: Array = spots) -> Array:
+                whole = np.zeros(shape)
+                np.put(whole, spots, g)
+                return whole
+
+            view.node = None if base.node is None else Node([(base.node, spread)], [self.memory])
 
 
 def gradients(node: Node, g: Array, found: dict[Node, Array]) -> None:
@@ -62,9 +116,11 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 def result(y: Any, inputs: Sequence[Value], pulls: Sequence[Pull], recording: bool) -> Value:
-    y = np.asarray(y)
     edges = [(x.node, pull) for x, pull in zip(inputs, pulls, strict=True) if x.node is not None]
-    return Value(y, Node(edges, [y, *(x.data for x in inputs)]) if edges and recording else None)
+    made = Value(y)
+    if edges and recording:
+        made.node = Node(edges, [made.memory, *(x.memory for x in inputs)])
+    return made
 
 
 # -- operations: value, and slope from copies of value and inputs ------------------------------------------------------

@@ -24,7 +24,7 @@ LEVELS = [
     ["ops", "creation", "random"],
     ["functional", "linalg"],
     ["transforms", "vmap", "function", "checkpoint", "anomaly"],
-    ["nn"],
+    ["nn", "implicit"],
     ["func"],
     ["check", "optim", "data"],
     ["autograd", "serialize", "optable", "testing"],

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -31,11 +31,11 @@ _by_order = attrgetter("order")
 class Node:
     """One recorded operation: its parents, and what its derivative rules will need."""
 
-    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch", "line", "origin", "recall")
+    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch", "line", "origin", "part")
 
     line: Line  # where the user's program made it; set by inspectors only, see `modes.py` and `name`
     origin: Anomaly  # where a NaN or an infinity in its result came from; set by `detect_anomaly` only
-    recall: Callable[[Node], tuple[tuple[Any, ...], dict[str, Any]]]  # `saved` and `params`, set by `checkpoint` only
+    part: Part  # the checkpoint that it is in
 
     def __init__(
         self,
@@ -60,6 +60,13 @@ class Node:
         """How errors call it: the operation, and the line that ran it where that is known."""
         line = getattr(self, "line", None)
         return self.op.name if line is None else f"{self.op.name} at {line}"
+
+
+class Part(Protocol):
+    """A part of a graph whose nodes keep nothing, because it can compute that again: see `checkpoint`."""
+
+    def recall(self, node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """`saved` and `params` of a node of this part."""
 
 
 class Leaf:
@@ -262,16 +269,16 @@ def forward(
 
 def recalled(node: Node, unpack: Unpack | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a node that has nothing saved lends to this walk: a checkpoint computes it again, or it was freed."""
-    if not node.parents or not hasattr(node, "recall"):
+    if not node.parents or not hasattr(node, "part"):
         raise freed(node)
-    saved, params = node.recall(node)
+    saved, params = node.part.recall(node)
     if unpack is None:
         return saved, params
-    node.saved, node.params = saved, params
+    empty, node.saved, node.params = node.params, saved, params
     try:
         return unpack(node)
     finally:
-        node.saved, node.params = None, {}
+        node.saved, node.params = None, empty
 
 
 def newer(roots: Iterable[AnyNode], order: int) -> list[AnyNode]:

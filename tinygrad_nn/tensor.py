@@ -7,17 +7,27 @@ readers and type checkers.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import graph
-from .errors import ArgumentError, BatchError, DTypeError, GraphError, TinygradError, describe, operation_error
+from . import graph, views
+from .errors import (
+    ArgumentError,
+    BatchError,
+    DTypeError,
+    FloatFlag,
+    GraphError,
+    TinygradError,
+    describe,
+    operation_error,
+)
 from .graph import Leaf, Node, Watch
 from .lines import user_line
 from .memory import keep_freed_memory
-from .modes import is_grad_enabled, notify, recording, walk_inspector
+from .modes import inspected_walk, is_grad_enabled, notify, recording
 from .registry import OPS, TWINS, Op, Spec
 from .strong_zero import Careful
 
@@ -66,14 +76,22 @@ class Tensor:
     tensor([2., 4.])
     """
 
-    __slots__ = ("_data", "_node", "__weakref__")
+    __slots__ = ("_data", "_node", "_origin", "_views", "_exposed", "__weakref__")
 
     _data: Any  # an ndarray, or a NumPy scalar until `data` is asked for
     _node: Node | Leaf | None
+    _origin: tuple[Tensor, Op, dict[str, Any]]  # unset but on views; these three are explained in `views.py`
+    _views: set[weakref.ref[Tensor]]
+    _exposed: bool
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
-        self._data = to_array(data, dtype)[()]  # 0-d arrays as NumPy scalars: they compute five times faster
+        array = to_array(data, dtype)
+        self._data = array[()]  # 0-d arrays as NumPy scalars: they compute five times faster
         self._node = None
+        if array is data or array.base is not None:
+            self._exposed = True
+            if isinstance(data, Tensor):
+                views.expose(data)
         if requires_grad:
             self.requires_grad = True
 
@@ -82,9 +100,9 @@ class Tensor:
     @property
     def data(self) -> np.ndarray[Any, Any]:
         """The array itself: no copy, nothing recorded. Assigning replaces it."""
-        if isinstance(self._data, np.generic):
-            self._data = np.asarray(self._data)
-        return self._data  # type: ignore[no-any-return]
+        if type(self._node) is not Leaf:
+            views.expose(self)
+        return self._array()
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
@@ -93,8 +111,14 @@ class Tensor:
             _require_floating(array.dtype)
             self._node.shape, self._node.dtype = array.shape, array.dtype
         if array is self._data:  # as `x.data += 1` assigns it
-            graph.writes.note(array, f"x.data op= value {_user_line()}")
+            graph.writes.note(array, "x.data op= value", user_line())
         self._data = array
+
+    def _array(self) -> np.ndarray[Any, Any]:
+        """`data`, for use inside the package that does not outlive the call."""
+        if isinstance(self._data, np.generic):
+            self._data = np.asarray(self._data)
+        return self._data  # type: ignore[no-any-return]
 
     @property
     def requires_grad(self) -> bool:
@@ -198,7 +222,9 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """A tensor that shares the array and has no history."""
-        return wrap(self.data, None)
+        twin = wrap(self.data, None)
+        twin._exposed = True
+        return twin
 
     def backward(
         self, gradient: ArrayLike | None = None, retain_graph: bool | None = None, create_graph: bool = False
@@ -263,13 +289,16 @@ class Tensor:
         """`x[index] = value`. Recorded as a functional update when a gradient is wanted, else written in place."""
         tracked = self._node is not None or (isinstance(value, Tensor) and value._node is not None)
         if tracked and is_grad_enabled():
-            self._become(OPS["index_update"].call(self, value, index=plain_index(index)), "x[index] = value")
+            if not views.same_place(self, plain_index(index), value):
+                result = OPS["index_update"].call(self, value, index=plain_index(index))
+                views.write(self, result, "x[index] = value")
             return
+        array = self._array()
         try:
-            self.data[plain_index(index)] = value._data if isinstance(value, Tensor) else value
+            array[plain_index(index)] = value._data if isinstance(value, Tensor) else value
         except (TypeError, ValueError, IndexError) as error:
             raise operation_error("x[index] = value", (self, index, value), error) from None
-        graph.writes.note(self.data, f"x[index] = value {_user_line()}")
+        graph.writes.note(array, "x[index] = value", user_line())
 
     def _in_place(self, name: str, other: ArrayLike) -> Tensor:
         """`self op= other`: written into the array, or recorded and taken over when a gradient is wanted."""
@@ -280,23 +309,18 @@ class Tensor:
             raise operation_error(f"in-place {name}", (self, other), ValueError(f"the result has shape {result.shape}"))
         if not np.can_cast(result.dtype, self.dtype, "same_kind"):
             raise operation_error(f"in-place {name}", (self, other), TypeError(f"the result is {result.dtype}"))
-        if result._node is not None:
-            self._become(result, f"in-place {name}")
+        if result._node is not None or (self._node is not None and is_grad_enabled()):
+            if result.dtype != self.dtype:
+                result = OPS["astype"].call(result, dtype=self.dtype)
+            views.write(self, result, f"in-place {name}")
         else:
+            array = self._array()
             try:
-                self.data[...] = result._data
+                array[...] = result._data
             except ValueError as error:  # read-only
                 raise operation_error(f"in-place {name}", (self, other), error) from None
-            graph.writes.note(self.data, f"in-place {name} {_user_line()}")
+            graph.writes.note(array, f"in-place {name}", user_line())
         return self
-
-    def _become(self, result: Tensor, what: str) -> None:
-        if isinstance(self._node, Leaf):
-            raise GraphError(
-                f"{what}: this is a leaf that requires a gradient, and its old value would be lost to backward. "
-                "Write under no_grad(), or into a copy."
-            )
-        self._data, self._node = result._data, result._node
 
     def __iadd__(self, other: ArrayLike) -> Tensor:
         return self._in_place("add", other)
@@ -312,6 +336,24 @@ class Tensor:
 
     def __ipow__(self, other: ArrayLike) -> Tensor:
         return self._in_place("power", other)
+
+    def __ifloordiv__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("floor_divide", other)
+
+    def __imod__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("remainder", other)
+
+    def __imatmul__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("matmul", other)
+
+    def __iand__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("bitwise_and", other)
+
+    def __ior__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("bitwise_or", other)
+
+    def __ixor__(self, other: ArrayLike) -> Tensor:
+        return self._in_place("bitwise_xor", other)
 
     # -- Python's protocols -------------------------------------------------------------------------------------------
 
@@ -375,7 +417,7 @@ class Tensor:
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.data, isinstance(self._node, Leaf))
+        return _rebuild, (type(self), self._array(), isinstance(self._node, Leaf))
 
     # -- NumPy's protocols --------------------------------------------------------------------------------------------
 
@@ -383,6 +425,8 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         self._refuse_to_drop_graph("array of a tensor")
+        if not copy:
+            views.expose(self)
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -523,6 +567,14 @@ def wrap(data: Any, node: Node | Leaf | None) -> Tensor:
     return t
 
 
+def fresh(array: np.ndarray[Any, Any], requires_grad: bool = False) -> Tensor:
+    """A leaf of an array that nobody else holds."""
+    made = wrap(array[()], None)
+    if requires_grad:
+        made.requires_grad = True
+    return made
+
+
 def _rebuild(cls: type[Tensor], data: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
     t = _new(cls)
     t._data, t._node = data, None
@@ -533,7 +585,7 @@ def _rebuild(cls: type[Tensor], data: np.ndarray[Any, Any], requires_grad: bool)
 def to_array(data: ArrayLike, dtype: DTypeLike | None) -> np.ndarray[Any, Any]:
     """`data` as an array: NumPy values keep their dtype, Python floats take the default one."""
     if isinstance(data, Tensor):
-        data = data.data
+        data = data._array()
     if isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data, dtype=dtype)
     else:
@@ -575,7 +627,7 @@ def tensor(data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool 
     >>> tg.tensor([[1, 2], [3, 4]], dtype="float32").shape
     (2, 2)
     """
-    return Tensor(to_array(data, dtype).copy(), requires_grad=requires_grad)
+    return fresh(to_array(data, dtype).copy(), requires_grad)
 
 
 def asarray(data: ArrayLike, dtype: DTypeLike | None = None, copy: bool | None = None) -> Tensor:
@@ -589,8 +641,7 @@ def asarray(data: ArrayLike, dtype: DTypeLike | None = None, copy: bool | None =
     if isinstance(data, list | tuple) and _holds_tensor(data):
         data = OPS["stack"].call(*(asarray(item) for item in data), axis=0)
     if not isinstance(data, Tensor):
-        array = to_array(data, dtype)
-        return wrap((array.copy() if copy else array)[()], None)
+        return tensor(data, dtype) if copy else Tensor(data, dtype)
     if dtype is not None and data.dtype != np.dtype(dtype):
         return OPS["astype"].call(data, dtype=np.dtype(dtype))  # type: ignore[no-any-return]
     return OPS["copy"].call(data) if copy else data
@@ -644,18 +695,28 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
         y = op.forward(*data, **params)
     except BatchError as batch:  # a parameter differs between the examples
         return batch.run(op, args, params)
+    except FloatFlag as flag:
+        if plain:
+            raise
+        y = flag.settle(op, args, params, mask and op.vjps and is_grad_enabled())
     except (TypeError, ValueError, IndexError) as error:
         raise refused(op, args, error) from None
     if op.residual:
         y, params["residual"] = y
     if plain:
         return y
+    shares = y.base is not None or y is data[0]  # or so it may be
     if not mask or not op.vjps or not (mode := recording()):
-        return wrap(y, None)
+        out = wrap(y, None)
+        if shares:
+            views.link(out, args[0], op, params)
+        return out
     keep_y, unread = op.keeps(mask, len(data))
     for i in unread:
         data[i] = nodes[i] or Spec(np.shape(data[i]), np.result_type(data[i]))
     out = wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
+    if shares:
+        views.link(out, args[0], op, params)
     if mode is not True:
         notify(mode, op, args, params, out)
     return out
@@ -714,21 +775,26 @@ def pull(
         seeds = {n: g if isinstance(g, Tensor) else wrap(g, None) for n, g in seeds.items()}
     else:
         seeds = {n: g._data if isinstance(g, Tensor) else g for n, g in seeds.items()}
-    careful = Careful()
+    unpack = recorded if create else None
+    careful, walk = Careful(), inspected_walk("pulled", seeds, unpack)
+    if walk is not None:
+        walk.__enter__()
     try:
         return graph.reverse(
             seeds,
             targets=targets,
             wanted=wanted,
-            unpack=recorded if create else None,
+            unpack=unpack if walk is None else walk.unpack,
             fit=_fit,
             observe=_observe,
             careful=careful,
             free=free,
-            inspect=walk_inspector("pulled"),
+            inspect=None if walk is None else walk.inspect,
         )
     finally:
         careful.close()
+        if walk is not None:
+            walk.__exit__()
 
 
 def recorded(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -784,10 +850,6 @@ def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
     elif old._node is not None:
         leaf.grad = old + g
     else:
-        old.data[...] += g
-        graph.writes.note(old.data, "backward, adding to .grad,")
-
-
-def _user_line() -> str:
-    """`(file.py:12)`: the line outside this package that is running."""
-    return f"({user_line()})"
+        total = old._array()
+        total += g
+        graph.writes.note(total, "backward, adding to .grad,")

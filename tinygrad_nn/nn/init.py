@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError, describe
-from ..graph import writes
 from ..random import default_generator
 from ..tensor import Tensor
+from ..writes import writes
 
 if TYPE_CHECKING:
     from numpy.random import Generator

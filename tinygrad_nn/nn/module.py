@@ -16,8 +16,8 @@ import numpy as np
 
 from .._types import Array, ArrayLike, DTypeLike
 from ..errors import ArgumentError, DTypeError, describe
-from ..graph import writes
 from ..tensor import Tensor, to_array
+from ..writes import writes
 
 
 class Parameter(Tensor):

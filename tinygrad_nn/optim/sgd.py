@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph import writes
 from ..tensor import Tensor
+from ..writes import writes
 from .optimizer import Optimizer, Params
 
 BLOCK = 65536  # elements: what one block of parameter, gradient, velocity and scratch takes stays in the L2 cache

@@ -1,0 +1,121 @@
+"""Tensors that share memory, and recorded writes through any of them.
+
+A recorded write (`x[i] = v`, `x += v` where a gradient is wanted) does not overwrite: it makes a new array and a new
+node, so that what the graph kept stays as it was. Every other tensor on the same memory must then follow. So a tensor
+made as a view remembers of what, and by which operation (`_origin`), and a tensor knows its views (`_views`, weakly):
+a write climbs from the view to the tensor that all began with, as one more recorded operation for each step, changes
+that, and runs the operations of all living views again.
+
+An array that NumPy code may hold as well (`.data`, `numpy()`, `detach()`, an ndarray that a tensor was made of) cannot
+follow. A tensor whose array was handed out so is `_exposed`: the new values are written into the old memory, and
+what the graph kept of that memory is refused by the walk (see `writes.py`).
+
+The three attributes are slots of `Tensor` that stay unset where there is nothing to say.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from .errors import GraphError, describe, operation_error
+from .graph import Leaf
+from .lines import user_line
+from .registry import OPS, Op
+from .writes import owner, writes
+
+
+def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
+    """Note that `view`, made by `op` from the tensor `parent`, shares its memory, if it does."""
+    array = getattr(parent, "_data", None)  # the first argument may also be an ndarray or a number
+    if not isinstance(array, np.ndarray) or owner(view._data) is not owner(array):
+        return
+    if view._node is None and parent._node is not None:  # made under no_grad: it must not keep the graph alive
+        expose(parent)
+        return
+    view._origin = parent, op, params
+    if type(parent._node) is not Leaf:  # a recorded write into a leaf is refused
+        views = getattr(parent, "_views", None)
+        if views is None:
+            views = parent._views = set()
+        views.add(weakref.ref(view, views.discard))
+
+
+def expose(t: Any) -> None:
+    """Note that the memory of `t` is known outside: a recorded write must reach it."""
+    if type(t._node) is not Leaf:
+        _base(t)._exposed = True
+
+
+def _base(t: Any) -> Any:
+    """The tensor that a view, or a view of a view, began with; of any other tensor, itself."""
+    while (origin := getattr(t, "_origin", None)) is not None:
+        t = origin[0]
+    return t
+
+
+def same_place(t: Any, index: Any, value: Any) -> bool:
+    """Whether `value` is the view `t[index]` itself, as in the second half of `t[index] += ...`."""
+    origin = getattr(value, "_origin", None)
+    if origin is None or origin[0] is not t or origin[1].name != "getitem" or type(_base(t)._node) is Leaf:
+        return False
+    there = np.asarray(t._data[index])
+    here = value._data
+    return bool(there.__array_interface__ == here.__array_interface__)  # memory, shape and strides
+
+
+def write(t: Any, result: Any, what: str) -> None:
+    """Make `result` the value and the history of `t`, and of all tensors that share memory with it.
+
+    `what` names the write in errors. Nothing is changed when it is refused.
+    """
+    if isinstance(t._data, np.ndarray) and not t._data.flags.writeable:
+        raise operation_error(what, (t,), ValueError("its array is read-only, as those of broadcast_to are"))
+    base, value, through = t, result, ""
+    while (origin := getattr(base, "_origin", None)) is not None:
+        value = _put_back(base, origin, value, what)
+        base = origin[0]
+        through = " views"
+    if type(base._node) is Leaf:
+        which = f"{describe(t)} views {describe(base)}," if through else "this is"
+        raise GraphError(
+            f"{what}: {which} a leaf that requires a gradient, and its old value would be lost to backward. "
+            "Write under no_grad(), or into a copy."
+        )
+    array = base._data
+    if getattr(base, "_exposed", False) and isinstance(array, np.ndarray):
+        array[...] = value._data
+        writes.note(array, what, user_line())
+        base._node = value._node
+    else:
+        base._data, base._node = value._data, value._node
+    _renew_views(base)
+
+
+def _put_back(view: Any, origin: tuple[Any, Op, dict[str, Any]], value: Any, what: str) -> Any:
+    """What the tensor that `view` was made from becomes when the view becomes `value`."""
+    parent, op, params = origin
+    if op.name == "getitem":
+        return OPS["index_update"].call(parent, value, **params)
+    if op.kind == "linear" and not op.variadic and view.size == parent.size:
+        return op.vjps[0](value, None, parent, **params)  # the elements in another order: back into the old one
+    raise GraphError(
+        f"{what}: {describe(view)} shares memory with {describe(parent)} through {op.name}, and a write through that "
+        "cannot be recorded. Write into a copy, or into the tensor that it was made from."
+    )
+
+
+def _renew_views(base: Any) -> None:
+    """Make all living views of `base`, and theirs, again."""
+    stack = [base]
+    while stack:
+        parent = stack.pop()
+        for ref in list(getattr(parent, "_views", ())):
+            view = ref()
+            if view is not None:
+                _, op, params = view._origin
+                again = op.call(parent, **params)
+                view._data, view._node = again._data, again._node
+                stack.append(view)
