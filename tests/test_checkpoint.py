@@ -302,7 +302,7 @@ def peak(run: Callable[[], Any]) -> int:
 
 
 def chain(n: int, segments: int | None, walk: Callable[[tg.Tensor, tg.Tensor], Any]) -> int:
-    x = tg.tensor(np.linspace(0, 1, 4096, dtype=np.float32), requires_grad=True)
+    x = tg.tensor(np.linspace(0, 1, 16384, dtype=np.float32), requires_grad=True)
     layers = [tg.sin] * n
 
     def run() -> None:
@@ -331,6 +331,12 @@ WALKS = [
 def test_a_long_chain_takes_a_fraction_of_the_memory(walk: Callable[..., Any]) -> None:
     n = 400  # overhead of nodes and of the interpreter included
     assert chain(n, 20, walk) <= 0.25 * chain(n, None, walk)
+
+
+def test_memory_grows_as_the_root_of_the_length() -> None:
+    short, long = (chain(n, segments, WALKS[0]) for n, segments in ((225, 15), (900, 30)))
+    assert long <= 2.5 * short  # 2, and nodes, whose number grows as n
+    assert long <= 0.15 * chain(900, None, WALKS[0])
 
 
 def test_walks_that_stop_early_hold_little() -> None:

@@ -12,10 +12,12 @@ import contextvars
 import itertools
 import threading
 import weakref
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -112,6 +114,7 @@ class _Part:
         self.random = default_generator().bit_generator.state
         self.outer = _again.get()
         self.order = next_order()
+        self.orders = array("q")  # of the nodes, oldest first: node k is that with number orders[k]
         self.operations: list[str | None] = []
         self.samples: list[Array | None] = []
         self.store: dict[int, _Saved | Callable[[Node], _Saved]] = {}
@@ -119,10 +122,11 @@ class _Part:
     def drop(self, result: Any) -> None:
         """Take from the nodes of `result` what they saved."""
         nodes, self.samples = self.made(result, self.order)
-        for k, node in enumerate(nodes):
+        nothing: dict[str, Any] = {}  # one for all nodes, of which there may be many
+        for node in nodes:
             if isinstance(node, Node):
-                node.saved, node.params = None, {}
-                node.recall = partial(self.take, k)
+                node.saved, node.params, node.part = None, nothing, self
+            self.orders.append(node.order)
             self.operations.append(node.op.name if isinstance(node, Node) else None)
 
     def made(self, result: Any, since: int) -> tuple[list[AnyNode], list[Array | None]]:
@@ -130,13 +134,22 @@ class _Part:
         tensors = [leaf for leaf in flatten(result)[0] if isinstance(leaf, Tensor)]
         return newer([t._node for t in tensors if t._node is not None], since), [_sample(t) for t in tensors]
 
+    def recall(self, node: Node) -> _Saved:
+        """`saved` and `params` of a node of this part."""
+        return self.take(self.number(node), node)
+
+    def number(self, node: Node) -> int:
+        """The place of a node among those of this part."""
+        return bisect_left(self.orders, node.order)
+
     def take(self, k: int, node: Node) -> _Saved:
-        """What node `k` of this part saved; `node` is the one that wants it."""
+        """What node `k` saved in a run of this part, for `node`, which stands for it in the graph that is walked."""
         found = self.store.pop(k, None)
         if found is None:
             self.close_others()
-            self.store = self.context.copy().run(self.run_again)
-            found = self.store.pop(k)
+            store = self.context.copy().run(self.run_again)
+            found = store.pop(k)
+            self.store = store
         if not isinstance(found, tuple):
             return found(node)  # of a checkpoint within this one
         saved, params = found
@@ -179,7 +192,8 @@ class _Part:
             if not isinstance(node, Node):
                 continue
             if node.saved is None:
-                store[k] = node.recall
+                inner = cast("_Part", node.part)
+                store[k] = partial(inner.take, inner.number(node))
             else:
                 arguments = (
                     _PARENT if a is p and p is not None else a
