@@ -32,6 +32,12 @@ Rule = Callable[..., Any]
 Rules = Sequence[Rule]
 
 
+# What a cotangent may hold that has to be looked out for (see `strong_zero`): zeros for elements that were not used, be
+# they anything; zeros for elements that came out too small or too large, which are not NaN (`maximum` and its like let
+# NaN through); infinities.
+UNUSED, SATURATED, INFINITE = 1, 2, 4
+
+
 class Spec(NamedTuple):
     """Shape and dtype of a constant argument whose values no rule needs."""
 
@@ -66,7 +72,7 @@ class Op:
     analytic: bool = False  # the forward accepts complex numbers and is complex-differentiable
     residual: bool = False
     joint: bool = False
-    selects: bool = False  # sends exact zeros back to what it did not take
+    selects: int = 0  # sends exact zeros back to what it did not use: a constant of `strong_zero`
     singular: bool = False  # somewhere its slope is infinite and its value is not
     products: bool = False  # each element of a cotangent is a sum of products; linear operations that multiply are so
     silent: Callable[..., Any] | None = None  # (cotangent == 0, **params): where no element of it reaches an argument
@@ -75,17 +81,19 @@ class Op:
     batch: Callable[..., Any] | None = None  # how it acts on batches, for vmap: see `ops/batching.py`
     call: Callable[..., Any] = field(init=False)  # the public function
     ordinary: bool = field(init=False)  # nothing of what a walk has to look out for
-    sure: int = field(init=False)  # what a cotangent may hold with the rules being right on their own: `strong_zero`
+    looks: int = field(init=False)  # what in a cotangent its rules may make NaN of: constants of `strong_zero`
     _keeps: dict[tuple[int, int], tuple[bool, tuple[int, ...]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ordinary = not (self.variadic or self.selects or self.singular)
         if self.kind == "linear" and not self.joint:
             self.products = isinstance(self.vjps, Each) or len(self.vjps) > 1
-        looks = self.products or self.silent is not None
-        if self.kind == "elementwise":
-            looks = any(any(reads(rule, len(self.vjps))) for rule in self.vjps)
-        self.sure = 3 if not looks else 1 if self.selects else 0
+        if self.kind == "elementwise" and any(any(reads(rule, len(self.vjps))) for rule in self.vjps):
+            self.looks = INFINITE if self.selects else UNUSED | SATURATED | INFINITE
+        elif self.products:
+            self.looks = UNUSED | INFINITE
+        else:
+            self.looks = UNUSED | SATURATED | INFINITE if self.silent is not None else 0
 
     def keeps(self, mask: int, count: int) -> tuple[bool, tuple[int, ...]]:
         """Whether the output must be kept, and which of `count` arguments need not, if those in `mask` are tracked."""

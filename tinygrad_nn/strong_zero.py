@@ -6,6 +6,8 @@ they come from an operation that selects (`where`, indexing, `maximum`, ...), or
 What a rule makes of a loose cotangent is looked at, and where it is NaN, products of 0 and something infinite or NaN
 are replaced by 0. All other cotangents cost one test of an empty dict.
 
+In forward mode a tangent of 0 says "does not move", and what an operation did not use may be anything.
+
 Only NaNs are replaced, so a cotangent that is 0 by accident still has its own derivative. The repair runs on arrays
 or, when the walk is recorded, on Tensors; it looks at values, so it is a constant to later derivatives.
 """
@@ -13,6 +15,8 @@ or, when the walk is recorded, on Tensors; it looks at values, so it is a consta
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +24,8 @@ import numpy as np
 from . import graph
 from .errors import BatchError
 from .graph import AnyNode, Fit, Node, Unpack
-from .modes import walk_inspector
-from .registry import OPS, Op, Rule, reads
-
-ZEROS, INFINITE = 1, 2  # what a loose cotangent may hold
+from .modes import inspected_walk
+from .registry import INFINITE, OPS, UNUSED, Op, Rule, reads
 
 
 class Careful:
@@ -31,35 +33,39 @@ class Careful:
 
     __slots__ = ("loose", "_quiet")
 
-    def __init__(self) -> None:
-        self.loose: dict[AnyNode, int] = {}
+    def __init__(self, seeds: dict[AnyNode, Any]) -> None:
+        # zeros among given cotangents (the rows of a Jacobian, say) ask for nothing of these elements
+        self.loose = {node: UNUSED for node, g in seeds.items() if g.size > 1 and not values(g).all()}
         self._quiet: Any = None
 
-    def pull(
-        self,
-        node: Node,
-        i: int,
-        rule: Rule,
-        g: Any,
-        saved: tuple[Any, ...],
-        params: dict[str, Any],
-    ) -> Any:
-        """`rule` on the cotangent `g` of `node`, repaired; notes what the cotangent of argument i may hold."""
+    def rules(self, node: Node) -> Any:
+        """The rules to run at `node`; notes what its parents get from it."""
         op, loose = node.op, self.loose
         known = loose.get(node, 0)
-        if known and self._quiet is None:  # once for the rest of the walk: for every rule it would take as long as one
-            self._quiet = np.errstate(invalid="ignore")
-            self._quiet.__enter__()
+        level = known | op.selects
+        if level:
+            for parent in node.parents:
+                if parent is not None:
+                    loose[parent] = loose.get(parent, 0) | level
+            if known & op.looks and self._quiet is None:
+                # once for the rest of the walk: around each rule it would take as long as the rule
+                self._quiet = np.errstate(invalid="ignore")
+                self._quiet.__enter__()
+        if op.singular or known & op.looks:
+            return [partial(self._pull, node, i, rule) for i, rule in zip(range(len(node.parents)), op.vjps)]  # noqa: B905
+        return op.vjps
+
+    def _pull(self, node: Node, i: int, rule: Rule, g: Any, *saved: Any, **params: Any) -> Any:
+        """`rule` on the cotangent `g` of `node`, repaired; notes if it has become infinite."""
+        op, loose = node.op, self.loose
         pulled = rule(g, *saved, **params)
-        if known > op.sure and has_nan(pulled):
-            pulled = _repaired(op, i, rule, g, pulled, saved, params)
-        if op.selects:
-            known |= ZEROS
-        if op.singular and has_infinity(pulled):
-            known |= INFINITE
-        if known:
-            parent = node.parents[i]
-            loose[parent] = loose.get(parent, 0) | known
+        known = loose.get(node, 0)
+        if known & op.looks and has_nan(pulled):
+            weak = _call("isinf", g) if known & INFINITE else None
+            pulled = _repaired(op, i, rule, g, weak, pulled, saved, params)
+        parent = node.parents[i]
+        if parent is not None and op.singular and has_infinity(pulled):
+            loose[parent] = loose.get(parent, 0) | INFINITE
         return pulled
 
     def close(self) -> None:
@@ -71,25 +77,29 @@ class Careful:
 def forward(
     nodes: Sequence[AnyNode], tangents: dict[AnyNode, Any], ends: Iterable[AnyNode | None], *, unpack: Unpack, fit: Fit
 ) -> None:
-    """`graph.forward`; if the tangent of one of `ends` then holds a NaN, once more with every rule's result repaired."""
-    inspect = walk_inspector("pushed")
+    """`graph.forward`; if the tangent of one of `ends` then holds a NaN, once more with what rules give repaired."""
     starts = dict(tangents)
+    walk = inspected_walk("pushed", (), unpack)
     with np.errstate(invalid="ignore"):
-        if inspect is None:  # whoever looks at each step is shown the right ones only
-            graph.forward(nodes, tangents, unpack=unpack, fit=fit)
-            if not any(has_nan(tangents[node]) for node in ends if node in tangents):
-                return
+        if walk is not None:  # whoever looks at each step is shown the right ones only
+            with walk:
+                graph.forward(nodes, tangents, unpack=walk.unpack, fit=fit, push=push, inspect=walk.inspect)
+            return
+        graph.forward(nodes, tangents, unpack=unpack, fit=fit)
+        if any(has_nan(tangents[node]) for node in ends if node in tangents):
             tangents.clear()
             tangents.update(starts)
-        graph.forward(nodes, tangents, unpack=unpack, fit=fit, push=push, inspect=inspect)
+            graph.forward(nodes, tangents, unpack=unpack, fit=fit, push=push)
 
 
 def push(op: Op, i: int, t: Any, saved: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    """The rule by argument i on the tangent `t`, with products of 0 and something infinite or NaN replaced by 0."""
+    """The rule by argument i on the tangent `t`, repaired: 0 where `t` is 0, or where the operation does not use it."""
     rule = op.jvps[i]
     pushed = rule(t, *saved, **params)
-    repairable = op.products or op.kind == "elementwise"  # others add up: rules that could meet NaN select
-    return _repaired(op, i, rule, t, pushed, saved, params) if repairable and has_nan(pushed) else pushed
+    if op.kind == "elementwise" and has_nan(pushed):  # other operations that select do so in their rules
+        weak = _call("logical_not", _call("isfinite", t)) if op.selects else None
+        pushed = _repaired(op, i, rule, t, weak, pushed, saved, params)
+    return pushed
 
 
 def has_nan(x: Any) -> bool:
@@ -115,17 +125,18 @@ def values(x: Any) -> Any:
         return values(x.full)
 
 
-def _repaired(op: Op, i: int, rule: Rule, g: Any, pulled: Any, saved: tuple[Any, ...], params: Any) -> Any:
-    """`pulled` with 0 for each NaN that is nothing but products of 0 and something infinite or NaN."""
+def _repaired(
+    op: Op, i: int, rule: Rule, g: Any, weak: Any, pulled: Any, saved: tuple[Any, ...], params: dict[str, Any]
+) -> Any:
+    """`pulled` with 0 for each NaN where `g` is 0; where it is `weak`, also if the slope is 0."""
     with np.errstate(all="ignore"):
         if op.products:
             return _repaired_sums(i, rule, g, pulled, saved, params)
         zero = _call("equal", g, 0.0)
         if op.silent is not None:
             zero = op.silent(zero, **params)
-        elif np.isinf(values(g)).any():
-            slope = rule(_ones(g), *saved, **params)
-            zero = zero | (_call("isinf", g) & _call("equal", slope, 0.0))
+        elif weak is not None:
+            zero = zero | (weak & _call("equal", rule(_ones(g), *saved, **params), 0.0))
         return _where(_call("isnan", pulled) & zero, 0.0, pulled)
 
 
@@ -156,10 +167,8 @@ def _call(name: str, *args: Any) -> Any:
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
-    try:
+    with suppress(BatchError):  # the rule for batches takes it as it is
         condition = getattr(condition, "_data", condition)
-    except BatchError:
-        pass  # the rule for batches takes it as it is
     return OPS["where"].call(a, b, condition=condition)
 
 

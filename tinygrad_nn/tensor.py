@@ -776,7 +776,7 @@ def pull(
     else:
         seeds = {n: g._data if isinstance(g, Tensor) else g for n, g in seeds.items()}
     unpack = recorded if create else None
-    careful, walk = Careful(), inspected_walk("pulled", seeds, unpack)
+    careful, walk = Careful(seeds), inspected_walk("pulled", seeds, unpack)
     if walk is not None:
         walk.__enter__()
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from .._types import Array, ArrayLike, Binary, Fn, Scalar, Unary
 from ..domains import Reals, case
 from ..errors import BatchError
-from ..registry import OPS
+from ..registry import OPS, SATURATED, UNUSED
 from ..tensor import Tensor, wrap
 from . import batching, special
 from .declare import elementwise, linear, nondifferentiable
@@ -61,7 +61,7 @@ divide: Binary = elementwise(
 
 def _power_base(t: Any, _y: Any, a: Any, b: Any) -> Any:
     if isinstance(b, int | float):
-        return t * (b * a ** (b - 1)) if b else t * 0.0
+        return t * (b * (a if b == 2 else a ** (b - 1))) if b else t * 0.0
     # At 0 to the power 0 the slope is 0. Elsewhere b = 0 needs no guard, which would hide the slope's own derivative.
     corner = (a == 0) & (b == 0)
     return t * (b * where(corner, 1.0, a) ** (b - 1))
@@ -354,7 +354,7 @@ maximum: Binary = elementwise(
     [lambda t, _y, a, b: _larger_share(t, a, b), lambda t, _y, a, b: _larger_share(t, b, a)],
     twin=np.maximum,
     formula="the larger of a and b",
-    selects=True,
+    selects=SATURATED,
     domain=[_DISTINCT, _DISTINCT],
     ties="a tie is split evenly",
 )
@@ -364,7 +364,7 @@ minimum: Binary = elementwise(
     [lambda t, _y, a, b: _larger_share(t, b, a), lambda t, _y, a, b: _larger_share(t, a, b)],
     twin=np.minimum,
     formula="the smaller of a and b",
-    selects=True,
+    selects=SATURATED,
     domain=[_DISTINCT, _DISTINCT],
     ties="a tie is split evenly",
 )
@@ -378,7 +378,7 @@ _clip: Fn = elementwise(
     ],
     twin=np.clip,
     formula="x, but no less than low and no more than high",
-    selects=True,
+    selects=SATURATED,
     domain=[Reals(-3.0, 3.0, avoid=(-1.0, 1.0)), Reals(-1.05, -0.95), Reals(0.95, 1.05)],
     ties="at a bound the gradient goes to x",
 )
@@ -408,7 +408,7 @@ _select: Fn = linear(
     ],
     joint=True,
     formula="a where the condition holds, else b",
-    selects=True,
+    selects=UNUSED,
     cases=(
         case((2, 3), (2, 3), condition=np.array([[True, False, True], [False, False, True]])),
         case((3,), (2, 1), condition=np.array([True, False, True])),
@@ -501,7 +501,7 @@ relu: Unary = elementwise(
     [lambda t, y, _x: t * (y > 0)],
     reference=lambda x: (x + np.abs(x)) / 2,
     formula="the larger of x and 0",
-    selects=True,
+    selects=SATURATED,
     domain=[_NONZERO],
     ties="slope 0 at 0",
 )

@@ -10,6 +10,7 @@ from .._types import ArrayLike, Fn, Index
 from ..domains import case
 from ..errors import AxisError, DTypeError, describe
 from ..graph import Scatter
+from ..registry import UNUSED
 from ..tensor import Tensor, plain_index
 from . import batching
 from .declare import linear
@@ -64,7 +65,7 @@ _getitem: Fn = linear(
     [_send_back],
     cases=_INDEX_CASES,
     formula="x[index]",
-    selects=True,
+    selects=UNUSED,
     batch=batching.getitem,
 )
 
@@ -120,7 +121,7 @@ _index_update: Fn = linear(
         case((3,), (2,), index=np.array([True, False, True])),
     ),
     formula="x with x[index] replaced by the value",
-    selects=True,
+    selects=UNUSED,
     batch=batching.write,
 )
 

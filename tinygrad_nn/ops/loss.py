@@ -13,6 +13,7 @@ import numpy as np
 
 from ..domains import Integers, Reals, case
 from ..errors import AxisError
+from ..registry import UNUSED
 from . import batching
 from .declare import elementwise, general
 from .elementwise import log, log1p, maximum, sigmoid, where
@@ -217,7 +218,7 @@ nll_loss = general(
     domain=_TARGET_DOMAIN,
     cases=_TARGET_CASES,
     formula="-x[target]",
-    selects=True,
+    selects=UNUSED,
     batch=batching.per_sample_loss,
 )
 

@@ -10,7 +10,7 @@ import numpy as np
 from .._types import ArrayLike, Axis, DTypeLike, Fn
 from ..domains import Reals, case
 from ..errors import ArgumentError, ShapeError, describe
-from ..registry import OPS
+from ..registry import OPS, SATURATED
 from ..tensor import Tensor
 from . import batching
 from .declare import general, linear, nondifferentiable
@@ -225,7 +225,7 @@ _max: Fn = general(
     domain=(Reals(distinct=True),),
     cases=_REDUCTIONS,
     formula="the largest element",
-    selects=True,
+    selects=SATURATED,
     silent=silent_lines,
     ties="split evenly among equals",
     twin=np.max,
@@ -239,7 +239,7 @@ _min: Fn = general(
     domain=(Reals(distinct=True),),
     cases=_REDUCTIONS,
     formula="the smallest element",
-    selects=True,
+    selects=SATURATED,
     silent=silent_lines,
     ties="split evenly among equals",
     twin=np.min,

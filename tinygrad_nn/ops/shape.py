@@ -13,7 +13,7 @@ import numpy as np
 from .._types import ArrayLike, Axis, DTypeLike, Fn, Shape
 from ..domains import case
 from ..errors import ArgumentError, AxisError, DTypeError, ShapeError, describe, operation_error
-from ..registry import Each
+from ..registry import UNUSED, Each
 from ..tensor import Tensor, constant
 from . import batching
 from .declare import general, linear
@@ -577,7 +577,7 @@ _tril: Fn = linear(
     [lambda g, _y, _x, *, k: _tril(g, k=k)],
     cases=(case((3, 4), k=0), case((2, 3, 3), k=-1)),
     formula="x with zeros above the k-th diagonal",
-    selects=True,
+    selects=UNUSED,
     twin=np.tril,
     batch=batching.leading,
 )
@@ -587,7 +587,7 @@ _triu: Fn = linear(
     [lambda g, _y, _x, *, k: _triu(g, k=k)],
     cases=(case((3, 4), k=0), case((2, 3, 3), k=1)),
     formula="x with zeros below the k-th diagonal",
-    selects=True,
+    selects=UNUSED,
     twin=np.triu,
     batch=batching.leading,
 )

@@ -14,6 +14,7 @@ import numpy as np
 from ..._types import ArrayLike
 from ...domains import Integers, Reals, case
 from ...errors import ArgumentError, ShapeError, describe
+from ...registry import SATURATED
 from .. import batching
 from ..declare import general, linear, nondifferentiable
 from ..shape import shape_of
@@ -125,7 +126,7 @@ _max_pool2d = general(
     ),
     ties=_FIRST,
     formula="the largest element of each window",
-    selects=True,
+    selects=SATURATED,
     batch=batching.leading,
 )
 _max_pool2d_position = nondifferentiable(

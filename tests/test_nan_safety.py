@@ -1,0 +1,324 @@
+"""Gradients behind a selection, at an infinite slope, and at every other point where engines give NaN."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+import tinygrad_nn as tg
+
+INF, NAN = np.inf, np.nan
+F = tg.nn.functional
+Fn = Callable[..., tg.Tensor]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The forward pass may warn of roots and logarithms where they have no value, as NumPy does."""
+    with np.errstate(all="ignore"):
+        yield
+
+
+def gradients(fn: Fn, points: tuple[Any, ...], dtype: str = "float64", **how: Any) -> list[tg.Tensor]:
+    xs = [tg.tensor(p, dtype=dtype, requires_grad=True) for p in points]
+    return list(tg.autograd.grad(fn(*xs).sum(), xs, **how))
+
+
+def pushed(fn: Fn, points: tuple[Any, ...], dtype: str) -> list[Any]:
+    """The derivative of the sum by every element, each from one forward walk."""
+    xs = [np.array(p, dtype) for p in points]
+    found = []
+    for k, x in enumerate(xs):
+        slopes = np.zeros_like(x)
+        for place in np.ndindex(x.shape):
+            tangents = [np.zeros_like(other) for other in xs]
+            tangents[k][place] = 1
+            slopes[place] = tg.func.jvp(lambda *a: fn(*a).sum(), tuple(xs), tuple(tangents))[1].item()
+        found.append(slopes)
+    return found
+
+
+class Row(NamedTuple):
+    """A function, the point, its gradients there, and their derivatives again (of their sum)."""
+
+    fn: Fn
+    points: tuple[Any, ...]
+    first: tuple[Any, ...]
+    second: tuple[Any, ...] | None = None  # None: not asked for
+
+
+TABLE = {
+    "relu(0)": Row(tg.relu, (0.0,), (0.0,), (0.0,)),
+    "abs(0)": Row(tg.abs, (0.0,), (0.0,), (0.0,)),
+    "maximum(x, 0) at 0": Row(lambda x: tg.maximum(x, 0.0), (0.0,), (0.5,), (0.0,)),
+    "clip(x, 0, 1) at 0 and 1": Row(lambda x: tg.clip(x, 0, 1), ([0.0, 1.0],), ([1.0, 1.0],), ([0.0, 0.0],)),
+    "max([2, 2, 1])": Row(tg.max, ([2.0, 2.0, 1.0],), ([0.5, 0.5, 0.0],), ([0.0] * 3,)),
+    "max over an axis": Row(lambda x: tg.max(x, axis=1), ([[2.0, 2.0, 1.0]],), ([[0.5, 0.5, 0.0]],), ([[0.0] * 3],)),
+    "where(x > 0, sqrt(x), x) at -1": Row(
+        lambda x: tg.where(x > 0, tg.sqrt(x), x), ([-1.0, 4.0],), ([1.0, 0.25],), ([0.0, -1 / 32],)
+    ),
+    "where(x > 0, log(x), 0) at 0": Row(
+        lambda x: tg.where(x > 0, tg.log(x), 0.0), ([0.0, 2.0],), ([0.0, 0.5],), ([0.0, -0.25],)
+    ),
+    "norm([0, 0])": Row(tg.linalg.norm, ([0.0, 0.0],), ([0.0, 0.0],)),
+    "sqrt(sum(x * x)) at [0, 0]": Row(lambda x: tg.sqrt((x * x).sum()), ([0.0, 0.0],), ([0.0, 0.0],), ([0.0, 0.0],)),
+    "sqrt(x @ x) at [0, 0]": Row(lambda x: tg.sqrt(x @ x), ([0.0, 0.0],), ([0.0, 0.0],), ([0.0, 0.0],)),
+    "sqrt(x**2) at 0": Row(lambda x: tg.sqrt(x**2), ([0.0, -3.0],), ([0.0, -1.0],), ([0.0, 0.0],)),
+    "x**y at (0, 0)": Row(lambda x, y: x**y, (0.0, 0.0), (0.0, 0.0)),
+    "x**0.0 at 0": Row(lambda x: x**0.0, (0.0,), (0.0,), (0.0,)),
+    "x**2.0 at 0": Row(lambda x: x**2.0, (0.0,), (0.0,), (2.0,)),
+    "prod([0, 2, 3])": Row(tg.prod, ([0.0, 2.0, 3.0],), ([6.0, 0.0, 0.0],), ([5.0, 3.0, 2.0],)),
+    "prod([0, 0, 3])": Row(tg.prod, ([0.0, 0.0, 3.0],), ([0.0, 0.0, 0.0],), ([3.0, 3.0, 0.0],)),
+    "cumprod([1, 0, 3])": Row(tg.cumprod, ([1.0, 0.0, 3.0],), ([1.0, 4.0, 0.0],), ([4.0, 5.0, 1.0],)),
+    "std([1, 1, 1])": Row(tg.std, ([1.0, 1.0, 1.0],), ([0.0, 0.0, 0.0],), ([0.0, 0.0, 0.0],)),
+    "logsumexp([-inf, -inf])": Row(tg.logsumexp, ([-INF, -INF],), ([0.0, 0.0],), ([0.0, 0.0],)),
+    "logsumexp([-inf, 1])": Row(tg.logsumexp, ([-INF, 1.0],), ([0.0, 1.0],), ([0.0, 0.0],)),
+    "sigmoid(-1000)": Row(tg.sigmoid, (-1000.0,), (0.0,), (0.0,)),
+    "1 / (1 + exp(-x)) at -1000": Row(lambda x: 1 / (1 + tg.exp(-x)), (-1000.0,), (NAN,)),  # see the page
+    "arctan2(0, 0)": Row(tg.arctan2, (0.0, 0.0), (0.0, 0.0)),
+    "sort with a tie": Row(
+        lambda x: (tg.sort(x) * np.array([1.0, 2.0, 3.0], x.dtype)).sum(), ([2.0, 2.0, 1.0],), ([2.0, 3.0, 1.0],)
+    ),
+    "x[[0, 0, 1]]": Row(lambda x: x[[0, 0, 1]], ([1.0, 2.0],), ([2.0, 1.0],)),
+}
+
+MORE = {
+    "a mask by indexing": Row(
+        lambda x: tg.sqrt(x)[x > 0], ([-1.0, 0.0, 4.0],), ([0.0, 0.0, 0.25],), ([0.0, 0.0, -1 / 32],)
+    ),
+    "indexed before": Row(lambda x: tg.log(x[x > 0]), ([-1.0, 0.0, 4.0],), ([0.0, 0.0, 0.25],), ([0.0, 0.0, -1 / 16],)),
+    "a slice": Row(lambda x: tg.sqrt(x)[1:], ([0.0, 4.0],), ([0.0, 0.25],), ([0.0, -1 / 32],)),
+    "overwritten": Row(lambda x: tg.index_update(tg.log(x), 0, 7.0), ([0.0, 4.0],), ([0.0, 0.25],), ([0.0, -1 / 16],)),
+    "tril": Row(lambda x: tg.tril(tg.log(x)), ([[1.0, 0.0], [2.0, 4.0]],), ([[1.0, 0.0], [0.5, 0.25]],)),
+    "maximum": Row(lambda x: tg.maximum(tg.log(x), -5.0), ([0.0, 2.0],), ([0.0, 0.5],), ([0.0, -0.25],)),
+    "minimum": Row(lambda x: tg.minimum(-tg.log(x), 5.0), ([0.0, 2.0],), ([0.0, -0.5],), ([0.0, 0.25],)),
+    "clip": Row(lambda x: tg.clip(tg.log(x), -5.0, 5.0), ([0.0, 2.0],), ([0.0, 0.5],), ([0.0, -0.25],)),
+    "relu of a root": Row(lambda x: tg.relu(tg.sqrt(x) - 1), ([0.0, 4.0],), ([0.0, 0.25],), ([0.0, -1 / 32],)),
+    "root of a relu": Row(lambda x: tg.sqrt(tg.relu(x)), ([-1.0, 4.0],), ([0.0, 0.25],), ([0.0, -1 / 32],)),
+    "root of a clip": Row(lambda x: tg.sqrt(tg.clip(x, 0.0)), ([-1.0, 4.0],), ([0.0, 0.25],), ([0.0, -1 / 32],)),
+    "root of a maximum": Row(lambda x: tg.sqrt(tg.maximum(x, 0.0)), ([-1.0, 4.0],), ([0.0, 0.25],), ([0.0, -1 / 32],)),
+    "max of columns": Row(
+        lambda x: tg.max(tg.stack([tg.log(x), tg.full_like(x, -5.0)]), axis=0), ([0.0, 2.0],), ([0.0, 0.5],)
+    ),
+    "max pooling": Row(lambda x: F.max_pool2d(tg.log(x).reshape(1, 1, 1, 2), (1, 2)), ([0.0, 2.0],), ([0.0, 0.5],)),
+    "nested where": Row(
+        lambda x: tg.where(x > 0, tg.where(x < 1, tg.log(x), tg.sqrt(x)), x * x),
+        ([-1.0, 0.0, 0.5, 4.0],),
+        ([-2.0, 0.0, 2.0, 0.25],),
+        ([2.0, 2.0, -4.0, -1 / 32],),
+    ),
+    "a quotient": Row(lambda x: tg.where(x != 0, tg.sin(x) / x, 1.0), ([0.0, np.pi],), ([0.0, -1 / np.pi],)),
+    "arcsin": Row(lambda x: tg.where(abs(x) < 1, tg.arcsin(x), 0.0), ([1.0, 2.0, 0.0],), ([0.0, 0.0, 1.0],)),
+    "arccosh": Row(lambda x: tg.where(x > 1, tg.arccosh(x), x), ([1.0, 0.0],), ([1.0, 1.0],), ([0.0, 0.0],)),
+    "cbrt": Row(lambda x: tg.where(x > 0, tg.cbrt(x), 0.0), ([0.0, 8.0],), ([0.0, 1 / 12],)),
+    "x**0.5": Row(lambda x: tg.where(x > 0, x**0.5, 0.0), ([0.0, -1.0, 4.0],), ([0.0, 0.0, 0.25],)),
+    "x**y": Row(lambda x, y: tg.where(x > 0, x**y, 0.0), ([-1.0, 1.0], [0.5, 3.0]), ([0.0, 3.0], [0.0, 0.0])),
+    "an overflow": Row(lambda x: tg.where(x < 100, tg.exp(x), x), ([1e4, 0.0],), ([1.0, 1.0],), ([0.0, 1.0],)),
+    "a row of softmax": Row(
+        lambda x: tg.where(np.array([[True], [False]]), tg.softmax(x, -1) ** 2, 0.0),
+        ([[0.0, 0.0], [-INF, -INF]],),
+        ([[0.0, 0.0], [0.0, 0.0]],),
+    ),
+    "a row of log_softmax": Row(
+        lambda x: tg.where(np.array([[True], [False]]), tg.log_softmax(x, -1) * np.array([0.0, 1.0], x.dtype), 0.0),
+        ([[0.0, 0.0], [-INF, -INF]],),
+        ([[-0.5, 0.5], [0.0, 0.0]],),
+    ),
+    "logarithms of unused classes": Row(
+        lambda p: F.nll_loss(tg.log(p), np.array([1])), ([[0.0, 0.5]],), ([[0.0, -2.0]],), ([[0.0, 4.0]],)
+    ),
+    "missing rows, linear": Row(
+        lambda x, w, b: tg.where(np.array([[True], [False]]), tg.linear(x, w, b), 0.0),
+        ([[1.0, 2.0], [NAN, INF]], [[3.0, 4.0]], [5.0]),
+        ([[3.0, 4.0], [0.0, 0.0]], [[1.0, 2.0]], [1.0]),
+        ([[1.0, 1.0], [0.0, 0.0]], [[1.0, 1.0]], None),
+    ),
+    "missing rows, matmul": Row(
+        lambda x, w: tg.where(np.array([[True], [False]]), x @ w, 0.0),
+        ([[1.0, 2.0], [NAN, INF]], [[3.0], [4.0]]),
+        ([[3.0, 4.0], [0.0, 0.0]], [[1.0], [2.0]]),
+    ),
+    "missing rows, einsum": Row(
+        lambda x, w, v: tg.where(np.array([True, False]), tg.einsum("ni,ij,j->n", x, w, v), 0.0),
+        ([[1.0, 2.0], [NAN, INF]], [[3.0], [4.0]], [2.0]),
+        ([[6.0, 8.0], [0.0, 0.0]], [[2.0], [4.0]], [11.0]),
+    ),
+    "missing images": Row(
+        lambda x, w, b: tg.where(np.array([True, False]).reshape(2, 1, 1, 1), F.conv2d(x, w, b), 0.0),
+        ([[[[1.0, 2.0]]], [[[NAN, 1.0]]]], [[[[3.0]]]], [5.0]),
+        ([[[[3.0, 3.0]]], [[[0.0, 0.0]]]], [[[[3.0]]]], [2.0]),
+    ),
+    "a missing row that was multiplied": Row(
+        lambda x, w: tg.where(np.array([True, False]), tg.log(x) * w, 0.0),
+        ([2.0, 0.0], [3.0, 3.0]),
+        ([1.5, 0.0], [np.log(2.0), 0.0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", [*TABLE, *MORE])
+def test_gradient_at_a_special_point(name: str, dtype: str) -> None:
+    row = {**TABLE, **MORE}[name]
+    tolerance = 1e-12 if dtype == "float64" else 1e-6
+    found = gradients(row.fn, row.points, dtype)
+    for got, wanted in zip(found, row.first, strict=True):
+        np.testing.assert_allclose(got.data, wanted, rtol=tolerance, atol=tolerance)
+        assert got.dtype == dtype
+    again = gradients(row.fn, row.points, dtype, create_graph=True)
+    for got, recorded in zip(found, again, strict=True):
+        np.testing.assert_array_equal(got.data, recorded.data)
+
+
+@pytest.mark.parametrize("name", [*TABLE, *MORE])
+def test_forward_mode_at_a_special_point(name: str) -> None:
+    row = {**TABLE, **MORE}[name]
+    for got, wanted in zip(pushed(row.fn, row.points, "float64"), row.first, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_zeros_of_a_given_cotangent_ask_for_nothing() -> None:
+    x = tg.tensor([0.0, 4.0], dtype="float64", requires_grad=True)
+    tg.sqrt(x).backward(np.array([0.0, 1.0]))
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, [0.0, 0.25])
+
+
+@pytest.mark.parametrize("jacobian", [tg.func.jacrev, tg.func.jacfwd])
+def test_jacobian_of_a_root(jacobian: Any) -> None:
+    found = jacobian(tg.sqrt)(tg.tensor([0.0, 4.0], dtype="float64"))
+    np.testing.assert_array_equal(found.data, [[INF, 0.0], [0.0, 0.25]])
+
+
+def test_inside_vmap() -> None:
+    x = tg.tensor([-1.0, 0.0, 4.0], dtype="float64")
+
+    def fn(v: Any) -> Any:
+        return tg.where(v > 0, tg.sqrt(v), v * v)
+
+    np.testing.assert_allclose(tg.func.vmap(tg.func.grad(fn))(x).data, [-2.0, 0.0, 0.25])
+    np.testing.assert_allclose(tg.func.vmap(tg.func.grad(tg.func.grad(fn)))(x).data, [2.0, 2.0, -1 / 32])
+    np.testing.assert_allclose(tg.func.hessian(lambda v: fn(v).sum())(x).data, np.diag([2.0, 2.0, -1 / 32]))
+    clipped = tg.func.jacfwd(lambda v: tg.maximum(tg.log(v), -5.0))(tg.tensor([0.0, 2.0], dtype="float64"))
+    np.testing.assert_allclose(clipped.data, [[0.0, 0.0], [0.0, 0.5]])
+
+
+def test_a_zero_by_accident_keeps_its_own_derivative() -> None:
+    w = tg.tensor(0.0, dtype="float64", requires_grad=True)
+    x = tg.tensor([0.0, 2.0], dtype="float64", requires_grad=True)
+    (dx,) = tg.autograd.grad(tg.where(x > 0, w * tg.log(x), 0.0).sum(), x, create_graph=True)
+    np.testing.assert_array_equal(dx.data, [0.0, 0.0])
+    (mixed,) = tg.autograd.grad(dx[1], w)
+    assert mixed.item() == 0.5
+
+
+def test_what_is_used_stays_infinite_or_nan() -> None:
+    (g,) = gradients(lambda x: tg.where(x >= 0, tg.sqrt(x), 0.0), ([0.0, -1.0],))
+    np.testing.assert_array_equal(g.data, [INF, 0.0])
+    (g,) = gradients(lambda x: tg.where(x < 0, tg.sqrt(x), x), ([-1.0, 1.0],))
+    np.testing.assert_array_equal(g.data, [NAN, 1.0])
+    (g,) = gradients(tg.sqrt, ([-1.0, 0.0, 4.0],))
+    np.testing.assert_array_equal(g.data, [NAN, INF, 0.25])
+    valid = np.array([[True], [False]])
+    x, w = [[1.0, NAN], [NAN, 1.0]], [[3.0], [4.0]]
+    (g,) = gradients(lambda w: tg.where(valid, tg.tensor(x, dtype="float64") @ w, 0.0), (w,))
+    np.testing.assert_array_equal(g.data, [[1.0], [NAN]])
+
+
+@pytest.mark.parametrize("fn", [lambda x: tg.exp(tg.log(x)), lambda x: tg.sqrt(x) ** 2, lambda x: 1 / (1 + 1 / x)])
+def test_a_zero_by_accident_against_an_infinite_slope_is_no_number(fn: Fn) -> None:
+    """The derivatives are 1 by a limit, which no rule can see: NaN says so, in both modes, and 0 would be wrong."""
+    assert np.isnan(gradients(fn, (0.0,))[0].data)
+    assert np.isnan(pushed(fn, (0.0,), "float64")[0])
+
+
+def test_no_warning_from_what_is_repaired() -> None:
+    x = tg.tensor([0.0, 1e4], dtype="float64", requires_grad=True)
+    y = tg.where(np.array([False, False]), tg.sqrt(x) + tg.exp(x), x)
+    with warnings.catch_warnings(), np.errstate(invalid="warn", divide="ignore"):
+        warnings.simplefilter("error")
+        y.sum().backward()
+        assert np.geterr()["invalid"] == "warn"  # and afterwards NumPy warns as before
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.data, [1.0, 1.0])
+
+
+def test_hooks_and_retained_gradients_are_repaired() -> None:
+    x = tg.tensor([0.0, 4.0], dtype="float64", requires_grad=True)
+    middle = x * 1.0
+    middle.retain_grad()
+    seen: list[Any] = []
+    middle.register_hook(lambda g: seen.append(g.data.copy()))
+    tg.where(x > 0, tg.sqrt(middle), 0.0).sum().backward()
+    assert middle.grad is not None
+    np.testing.assert_array_equal(middle.grad.data, [0.0, 0.25])
+    np.testing.assert_array_equal(seen[0], [0.0, 0.25])
+
+
+SINGULAR: dict[str, Callable[[Any], Any]] = {
+    "sqrt": tg.sqrt,
+    "log": tg.log,
+    "log1p": lambda x: tg.log1p(x - 1),
+    "reciprocal": lambda x: 1 / x,
+    "power": lambda x: x**0.3,
+    "arcsin": lambda x: tg.arcsin(x / 2),
+    "arctanh": lambda x: tg.arctanh(x / 2),
+    "cbrt": tg.cbrt,
+    "product": lambda x: tg.log(x) * tg.sqrt(x),
+    "chain": lambda x: tg.exp(tg.log(x) * 3) / x,
+    "square": lambda x: x * x,
+}
+POINTS = st.sampled_from([-INF, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 1e200, INF, NAN])
+
+
+@pytest.mark.parametrize("select", ["where", "index", "overwrite"])
+@given(data=st.data())
+def test_selected_elements_alone_decide(select: str, data: st.DataObject) -> None:
+    """The gradient through a selection is that of the selected elements computed alone, and 0 elsewhere.
+
+    Where alone they have none (NaN: 0 by accident times an infinite slope), nothing is promised.
+    """
+    names = data.draw(st.lists(st.sampled_from(sorted(SINGULAR)), min_size=1, max_size=3))
+    values = np.array(data.draw(st.lists(POINTS, min_size=1, max_size=5)))
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=values.size, max_size=values.size)))
+
+    def fn(x: Any) -> Any:
+        return sum((SINGULAR[name](x) for name in names), start=x)
+
+    def through(x: Any) -> Any:
+        y = fn(x)
+        if select == "where":
+            return tg.where(mask, y, 0.0).sum()
+        return (y[mask] if select == "index" else tg.index_update(y, ~mask, 7.0)).sum()
+
+    with np.errstate(all="ignore"):
+        wanted = np.zeros(values.size)
+        for i in np.flatnonzero(mask):
+            wanted[i] = tg.func.grad(fn)(tg.tensor(values[i])).item()
+        x = tg.tensor(values, requires_grad=True)
+        through(x).backward()
+        assert x.grad is not None
+        np.testing.assert_array_equal(np.where(np.isnan(wanted), NAN, x.grad.data), wanted)
+        (recorded,) = gradients(through, (values,), create_graph=True)
+        np.testing.assert_array_equal(recorded.data, x.grad.data)
+
+
+@pytest.mark.parametrize("name", [name for name, row in {**TABLE, **MORE}.items() if row.second is not None])
+def test_second_derivative_at_a_special_point(name: str) -> None:
+    row = {**TABLE, **MORE}[name]
+    xs = [tg.tensor(p, dtype="float64", requires_grad=True) for p in row.points]
+    first = tg.autograd.grad(row.fn(*xs).sum(), xs, create_graph=True)
+    total = sum((g.sum() for g in first), start=tg.tensor(0.0))
+    assert row.second is not None
+    if not total.requires_grad:
+        found: list[Any] = [None] * len(xs)
+    else:
+        found = list(tg.autograd.grad(total, xs, allow_unused=True))
+    for got, wanted, x in zip(found, row.second, xs, strict=True):
+        got = np.zeros(x.shape) if got is None else got.data
+        np.testing.assert_allclose(got, 0.0 if wanted is None else wanted, rtol=1e-12, atol=1e-12)
