@@ -39,6 +39,9 @@ INTERNAL = {
 }
 # Shown by the example of another name.
 SHOWN_WITH = {
+    "tg.autograd.Anomaly": "tg.autograd.detect_anomaly",
+    "tg.autograd.AnomalyError": "tg.autograd.detect_anomaly",
+    "tg.autograd.AnomalyWarning": "tg.autograd.detect_anomaly",
     "tg.autograd.FunctionContext": "tg.autograd.Function",
     "tg.autograd.GradcheckError": "tg.autograd.gradcheck",
     "tg.autograd.GradcheckResult": "tg.autograd.gradcheck",

@@ -7,7 +7,8 @@ bad dtype, `RuntimeError` for a graph that cannot be walked), so `except ValueEr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 
 class TinygradError(Exception):
@@ -56,12 +57,55 @@ class MissingExtraError(TinygradError, ImportError):
     """An optional library is needed; the message names the extra that brings it."""
 
 
+class ConvergenceError(TinygradError, RuntimeError):
+    """An iteration that has not arrived: what it would give is not what was asked for."""
+
+
 class GradcheckError(TinygradError, AssertionError):
     """A gradient that is wrong; `result` is the whole report."""
 
     def __init__(self, result: object) -> None:
         super().__init__(str(result))
         self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """A NaN or an infinity, and where it came from; as text, the whole story."""
+
+    kind: Literal["NaN", "inf"]
+    operation: str
+    line: str  # of the user's program, `file.py:12`
+    phase: Literal["forward", "backward", "tangent"]
+    indices: tuple[tuple[int, ...], ...]  # of the first few such elements
+    count: int
+    inputs: tuple[Any, ...]  # the inputs of the operation at the first of them; None where that cannot be said
+    made: bool  # by this operation, from finite numbers; else it was in an input that no operation made
+    text: str
+    first: Anomaly | None = None  # what an input, or the result, held before
+
+    def __str__(self) -> str:
+        return self.text if self.first is None else f"{self.text}. Before that, {self.first.text}"
+
+
+class AnomalyError(TinygradError, FloatingPointError):
+    """A NaN or an infinity under `detect_anomaly`; `anomaly` has its parts."""
+
+    def __init__(self, anomaly: Anomaly) -> None:
+        super().__init__(str(anomaly))
+        self.anomaly = anomaly
+
+
+class FloatFlag(AnomalyError):
+    """NumPy raised a floating-point flag inside an operation, under `detect_anomaly`; `settle` looks into it."""
+
+    def __init__(self, anomaly: Anomaly, settle: Callable[..., Any]) -> None:
+        super().__init__(anomaly)
+        self.settle = settle  # (operation, arguments, parameters, whether it will be recorded) -> its result
+
+
+class AnomalyWarning(RuntimeWarning):
+    """What `AnomalyError` says, where a warning was asked for."""
 
 
 def describe(value: object) -> str:

@@ -7,13 +7,17 @@ from typing import NamedTuple
 
 
 class Line(NamedTuple):
-    """A line of a program; as text `file.py:12`, which editors and terminals turn into a link."""
+    """A line of a program; as text `file.py:12`, which editors and terminals turn into a link.
+
+    What the derivative of an operation computes has the line of that operation, and says so in `within`.
+    """
 
     file: str
     number: int
+    within: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.number}"
+        return f"{self.file}:{self.number}{self.within}"
 
 
 def user_line() -> Line:

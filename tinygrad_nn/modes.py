@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from .lines import user_line
+from .lines import Line, user_line
 
 if TYPE_CHECKING:
-    from .graph import AnyNode
+    from .graph import AnyNode, Inspect, Unpack
     from .registry import Op
 
 Inspectors = tuple["Inspector", ...]
@@ -145,6 +145,9 @@ class Inspector(Mode):
     def recorded(self, op: Op, args: tuple[Any, ...], params: dict[str, Any], result: Any) -> None:
         """`op` has run on `args` with `params`, and made the Tensor `result` with its node."""
 
+    def starts(self, nodes: Iterable[AnyNode]) -> None:
+        """A backward walk is about to start at these nodes."""
+
     def pulled(self, node: AnyNode, i: int, g: Any, pulled: Any) -> None:
         """A backward walk made the cotangent `pulled` of argument `i` from `g`, that of the result of `node`."""
 
@@ -168,20 +171,59 @@ class record_lines(Inspector):
 
 def notify(inspectors: Any, op: Op, args: tuple[Any, ...], params: dict[str, Any], result: Any) -> None:
     """Show a recorded operation to those that look on (`inspectors` is what `recording()` gave, and not a bool)."""
-    result._node.line = user_line()
+    walk = _walk.get()
+    result._node.line = user_line() if walk is None else walk.line()
     for inspector in inspectors:
         inspector.recorded(op, args, params, result)
 
 
-def walk_inspector(method: Literal["pulled", "pushed"]) -> Callable[..., None] | None:
-    """What a walk shows its steps to; None where nobody looks on."""
+class Walk:
+    """A walk that inspectors look at. What it records has the line of the operation whose derivative it computes."""
+
+    def __init__(self, inspectors: Inspectors, method: Literal["pulled", "pushed"], unpack: Any) -> None:
+        base = getattr(Inspector, method)
+        self._seen_by = [getattr(i, method) for i in inspectors if getattr(type(i), method) is not base]
+        self.inspect: Inspect | None = self._show if self._seen_by else None
+        self._unpack = unpack
+        self.unpack: Any = None if unpack is None else self._open
+        self._method = method
+        self._node: Any = None
+        self._outer: Walk | None = None
+
+    def __enter__(self) -> None:
+        self._outer = _walk.get()
+        _walk.set(self)
+
+    def __exit__(self, *exc: object) -> None:
+        _walk.set(self._outer)
+
+    def line(self) -> Line:
+        """The line of the operation the walk has come to; if that is not known, of the walk."""
+        line: Line | None = getattr(self._node, "line", None)
+        if line is None:
+            return user_line()
+        kind = "backward" if self._method == "pulled" else "tangent"
+        return Line(line.file, line.number, line.within or f" ({kind} of {self._node.op.name})")
+
+    def _open(self, node: Any) -> Any:
+        self._node = node
+        return self._unpack(node)
+
+    def _show(self, *step: Any) -> None:
+        for see in self._seen_by:
+            see(*step)
+
+
+_walk: ContextVar[Walk | None] = ContextVar("tinygrad_nn_walk", default=None)
+in_walk = _walk.get
+
+
+def inspected_walk(method: Literal["pulled", "pushed"], nodes: Iterable[AnyNode], unpack: Unpack | None) -> Walk | None:
+    """The walk from `nodes` as inspectors see it, to be entered before it; None where nobody looks on."""
     inspectors = _inspectors.get()
     if not inspectors:
         return None
-    seen_by = [getattr(i, method) for i in inspectors if getattr(type(i), method) is not getattr(Inspector, method)]
-
-    def show(*step: Any) -> None:
-        for see in seen_by:
-            see(*step)
-
-    return show if len(seen_by) > 1 else seen_by[0] if seen_by else None
+    if method == "pulled":
+        for inspector in inspectors:
+            inspector.starts(nodes)
+    return Walk(inspectors, method, unpack)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..domains import Domain, Reals
-from ..errors import ArgumentError, BatchError
+from ..errors import ArgumentError, BatchError, FloatFlag
 from ..graph import Node, next_order
-from ..modes import notify, recording
+from ..modes import is_grad_enabled, notify, recording
 from ..registry import Each, Op, Rule, register
 from ..tensor import PLAIN, Tensor, apply, constant, refused
 from . import batching
@@ -120,6 +120,8 @@ def _unary(op: Op) -> Callable[..., Any]:
             y = forward(a)
         except BatchError as batch:
             return batch.run(op, (x,), {})
+        except FloatFlag as flag:
+            y = flag.settle(op, (x,), _NO_PARAMS, node is not None and is_grad_enabled())
         except (TypeError, ValueError) as error:
             raise refused(op, (x,), error) from None
         out = _new(Tensor)
@@ -164,6 +166,9 @@ def _binary(op: Op) -> Callable[..., Any]:
             return batch.run(op, (a, b), {})
         try:
             z = forward(x, y)
+        except FloatFlag as flag:
+            tracked = node_a is not None or node_b is not None
+            z = flag.settle(op, (a, b), _NO_PARAMS, tracked and is_grad_enabled())
         except (TypeError, ValueError) as error:
             raise refused(op, (a, b), error) from None
         out = _new(Tensor)
