@@ -14,17 +14,19 @@ from .._types import Array
 from .problem import Problem
 
 NUDGE = 1e-11  # a change of the inputs over which every gradient is straight, but for rounding
-CROWD = 8  # points on either side of the inputs
+CROWD = 32  # points on either side of the inputs: rounding may strike one in ten only
 
 
-def scatter(problem: Problem, value: Callable[[Array, float], Array], rng: np.random.Generator) -> float:
+def scatter(
+    problem: Problem, value: Callable[[Array, float], Array], rng: np.random.Generator, nudge: float = NUDGE
+) -> float:
     """How far rounding may move the vector `value(x, factor)` at the inputs of `problem`.
 
     It is linear in the incoming gradient; `value` scales that by the factor, and the result back, which changes
     nothing but rounding. The inputs themselves are not among the points: if a rule is wrong there alone, nothing need
     scatter around them. 0 if the function is not finite nearby.
     """
-    shift = NUDGE * np.where(problem.x == 0, problem.scale, problem.x) * rng.standard_normal(problem.size)
+    shift = nudge * np.where(problem.x == 0, problem.scale, problem.x) * rng.standard_normal(problem.size)
     bends: list[float] = []
     for sign in (1.0, -1.0):
         steps = sign * np.cumsum(rng.random(CROWD) + 0.5)  # uneven: rounding may repeat itself with a period
