@@ -382,3 +382,29 @@ def test_threads_may_walk_one_graph() -> None:
     for t in threads:
         t.join()
     assert len(found) == 120 and all(f == wanted for f in found)
+
+
+def test_jacobians_and_hessians_of_a_function() -> None:
+    """Its backward gets a whole batch of gradients at once, and the results keep no history."""
+
+    class Scaled(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, s: Any) -> Any:
+            ctx.save_for_backward(x, s)
+            return x**3 * s, x + s
+
+        @staticmethod
+        def backward(ctx: Any, g: Any, h: Any) -> Any:
+            x, s = ctx.saved_tensors
+            return 3 * g * x * x * s + h, g * x**3 + h
+
+    x, s = np.array([1.0, 2.0]), np.array([0.5, 3.0])
+    for jacobian in (tg.func.jacrev, tg.func.jacfwd):
+        (by_x, by_s), (one, other) = jacobian(Scaled.apply, (0, 1))(x, s)
+        np.testing.assert_allclose(by_x.data, np.diag(3 * x * x * s))
+        np.testing.assert_allclose(by_s.data, np.diag(x**3))
+        assert one.tolist() == other.tolist() == np.eye(2).tolist()
+        assert not by_x.requires_grad and not one.requires_grad
+    found = tg.func.hessian(lambda x, s: Scaled.apply(x, s)[0].sum(), (0, 1))(x, s)
+    np.testing.assert_allclose(found[0][0].data, np.diag(6 * x * s))
+    np.testing.assert_allclose(found[0][1].data, np.diag(3 * x * x))

@@ -20,7 +20,7 @@ from .errors import BatchError, GraphError, operation_error
 from .registry import OPS, Op
 from .tensor import Tensor, asarray, plain_index
 
-__all__ = ["Batched", "Level", "current_levels", "every_value", "lift", "lower", "new_level", "varies"]
+__all__ = ["Batched", "Level", "current_levels", "every_value", "lift", "lower", "new_level", "no_levels", "varies"]
 
 
 class Level:
@@ -44,6 +44,16 @@ def new_level(size: int) -> Generator[Level]:
     token = _levels.set((*outer, level))
     try:
         yield level
+    finally:
+        _levels.reset(token)
+
+
+@contextmanager
+def no_levels() -> Generator[None]:
+    """Inside, as if no batch were worked on: for a part of the work that has nothing to do with it."""
+    token = _levels.set(())
+    try:
+        yield
     finally:
         _levels.reset(token)
 

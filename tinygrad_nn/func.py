@@ -21,6 +21,7 @@ from ._types import ArrayLike
 from .batched import Batched, Level, current_levels, lift, lower, new_level
 from .errors import ArgumentError, DTypeError, describe
 from .graph import Leaf, Node
+from .implicit import custom_root, fixed_point
 from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
 from .nn.functional_call import functional_call
 from .registry import OPS
@@ -30,6 +31,8 @@ from .tree import LEAF, Structure, flatten, unflatten
 from .vmap import vmap
 
 __all__ = [
+    "custom_root",
+    "fixed_point",
     "functional_call",
     "ggnvp",
     "grad",

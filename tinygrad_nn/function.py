@@ -14,7 +14,7 @@ from . import graph
 from .batched import Batched
 from .errors import ArgumentError, GraphError, ShapeError, describe
 from .graph import AnyNode, Leaf, Node
-from .modes import enable_grad, no_grad, notify, recording
+from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
 from .ops.shape import concat, reshape, stack, sum_to
 from .registry import OPS, Each, Op
 from .tensor import Tensor, asarray, pull, wrap
@@ -241,8 +241,7 @@ def _vjp(i: int, g: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[
         return call.gradient(call.shared(g, i, plainly), i, _args[i])._data[...]
 
     def recorded() -> tuple[Any, ...]:
-        # With a node of its own, so that what does not come from it shows.
-        probe = wrap(g._data, Node(OPS["positive"], (g._node,), (None, None), {}, g.shape, g.dtype))
+        probe = _renewed(g)  # with a node of its own, so that what does not come from it shows
         with enable_grad():
             results = call.backward(probe, y, saved_tensors, _args)
         return tuple(f if f is None else (f, probe._node) for f in results)
@@ -251,9 +250,21 @@ def _vjp(i: int, g: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[
     if found is None:
         return call.gradient(None, i, _args[i])
     t = call.gradient(found[0], i, _args[i])
-    if not _dependents(t, found[1]) and np.any(t._data):
+    if not _dependents(t, found[1]) and np.any(_whole(t)._data):
         raise _unrecorded(call, i, "a derivative of its result would be 0 without a word")
-    return t
+    return t if is_grad_enabled() else t.detach()  # a batch of cotangents is walked with recording off
+
+
+def _renewed(t: Tensor) -> Tensor:
+    """The same tensor with a node of its own."""
+    if isinstance(t, Batched):
+        return Batched(_renewed(t.full), t.level)
+    return wrap(t._data, Node(OPS["positive"], (t._node,), (None, None), {}, t.shape, t.dtype))
+
+
+def _whole(t: Tensor) -> Tensor:
+    """A tensor with all examples, where `t` is one of a batch."""
+    return _whole(t.full) if isinstance(t, Batched) else t
 
 
 def _jvp(i: int, t: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[Any, ...]) -> Any:
