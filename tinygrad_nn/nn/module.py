@@ -16,8 +16,9 @@ import numpy as np
 
 from .._types import Array, ArrayLike, DTypeLike
 from ..errors import ArgumentError, DTypeError, describe
-from ..tensor import Tensor, to_array
+from ..tensor import HookHandle, Tensor, to_array
 from ..writes import writes
+from . import hooks
 
 
 class Parameter(Tensor):
@@ -65,6 +66,7 @@ class Module:
     """
 
     training = True  # False after eval()
+    _hooks: hooks.Hooks | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
@@ -76,11 +78,84 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result of `forward`."""
+        if self._hooks is not None:
+            return hooks.call(self, self._hooks, args, kwargs)
         return self.forward(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes. Subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward method, so it cannot be called")
+
+    # -- hooks --------------------------------------------------------------------------------------------------------
+
+    def _all_hooks(self) -> hooks.Hooks:
+        if self._hooks is None:
+            self._hooks = hooks.Hooks()
+        return self._hooks
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Have `hook(module, args)` called before each `forward`. What it returns, if not None, replaces the arguments.
+
+        With `with_kwargs` it is `hook(module, args, kwargs)`, and returns None or (args, kwargs). Hooks are called in
+        the order they were registered, with `prepend` before those that are there. The handle takes it off again.
+
+        >>> import tinygrad_nn as tg
+        >>> double = tg.nn.Identity()
+        >>> handle = double.register_forward_pre_hook(lambda module, args: 2 * args[0])
+        >>> double(tg.tensor(3.0))
+        tensor(6.)
+        >>> handle.remove()
+        """
+        return hooks.add(self._all_hooks().forward_pre, hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Have `hook(module, args, output)` called after each `forward`. What it returns, if not None, replaces it.
+
+        With `with_kwargs` it is `hook(module, args, kwargs, output)`.
+
+        >>> import tinygrad_nn as tg
+        >>> net = tg.nn.Sequential(tg.nn.Linear(2, 3), tg.nn.ReLU())
+        >>> seen = {}
+        >>> for name, part in net.named_children():
+        ...     handle = part.register_forward_hook(lambda m, args, y, name=name: seen.update({name: y.shape}))
+        >>> y = net(tg.ones((5, 2)))
+        >>> seen
+        {'0': (5, 3), '1': (5, 3)}
+        """
+        return hooks.add(self._all_hooks().forward, hook, prepend, with_kwargs)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Have `hook(module, grad_output)` called when the gradients of the module's results have been worked out.
+
+        `grad_output` is a tuple, one entry for each result. What it returns, if not None, replaces them.
+
+        >>> import tinygrad_nn as tg
+        >>> layer = tg.nn.Identity()
+        >>> handle = layer.register_full_backward_pre_hook(lambda module, grad_output: 10 * grad_output[0])
+        >>> x = tg.tensor(1.0, requires_grad=True)
+        >>> layer(x).backward()
+        >>> x.grad
+        tensor(10.)
+        """
+        return hooks.add(self._all_hooks().backward_pre, hook, prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Have `hook(module, grad_input, grad_output)` called when the gradients of its arguments are worked out.
+
+        `grad_input` is a tuple, one entry for each positional argument, None where that requires no gradient. What
+        the hook returns, if not None, replaces it.
+
+        >>> import tinygrad_nn as tg
+        >>> layer = tg.nn.ReLU()
+        >>> handle = layer.register_full_backward_hook(lambda m, grad_in, grad_out: print(grad_in[0], grad_out[0]))
+        >>> layer(tg.tensor([-1.0, 1.0], requires_grad=True)).sum().backward()
+        tensor([0., 1.]) tensor([1., 1.])
+        """
+        return hooks.add(self._all_hooks().backward, hook, prepend)
 
     # -- what it is made of -------------------------------------------------------------------------------------------
 
