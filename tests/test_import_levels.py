@@ -25,7 +25,7 @@ LEVELS = [
     ["functional", "linalg"],
     ["transforms", "vmap", "function", "checkpoint", "anomaly"],
     ["nn", "implicit"],
-    ["func"],
+    ["func", "ledger"],
     ["check", "optim", "data"],
     ["autograd", "serialize", "optable", "testing"],
     ["methods"],

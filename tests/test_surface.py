@@ -43,6 +43,8 @@ SHOWN_WITH = {
     "tg.autograd.AnomalyError": "tg.autograd.detect_anomaly",
     "tg.autograd.AnomalyWarning": "tg.autograd.detect_anomaly",
     "tg.autograd.FunctionContext": "tg.autograd.Function",
+    "tg.autograd.KeptMemory": "tg.autograd.memory",
+    "tg.autograd.MemoryReport": "tg.autograd.memory",
     "tg.autograd.GradcheckError": "tg.autograd.gradcheck",
     "tg.autograd.GradcheckResult": "tg.autograd.gradcheck",
     "tg.linalg.SlogdetResult": "tg.linalg.slogdet",

@@ -5,6 +5,7 @@ from .check import GradcheckResult, gradcheck, gradgradcheck
 from .checkpoint import checkpoint, checkpoint_sequential
 from .errors import Anomaly, AnomalyError, AnomalyWarning, GradcheckError
 from .function import Function, FunctionContext
+from .ledger import KeptMemory, MemoryReport, memory
 from .modes import record_lines
 from .transforms import grad
 
@@ -16,11 +17,14 @@ __all__ = [
     "FunctionContext",
     "GradcheckError",
     "GradcheckResult",
+    "KeptMemory",
+    "MemoryReport",
     "checkpoint",
     "checkpoint_sequential",
     "detect_anomaly",
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "memory",
     "record_lines",
 ]

@@ -10,7 +10,7 @@ tree of references from results back to inputs, without cycles: dropping the res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .errors import Anomaly, GraphError
-from .writes import next_order as next_order, writes as writes
+from .writes import Print, next_order as next_order, print_of, writes as writes
 
 if TYPE_CHECKING:
     from .lines import Line
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .strong_zero import Careful
 
 _by_order = attrgetter("order")
+_NOTHING: dict[str, Any] = {}  # the parameters of all nodes that are freed
 
 
 class Node:
@@ -72,7 +73,7 @@ class Part(Protocol):
 class Leaf:
     """A graph input that wants a gradient; the gradient is kept here."""
 
-    __slots__ = ("order", "shape", "dtype", "grad", "watch")
+    __slots__ = ("order", "shape", "dtype", "grad", "watch", "open")
     parents: tuple[()] = ()
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -81,17 +82,26 @@ class Leaf:
         self.dtype = dtype
         self.grad: Any = None
         self.watch: Watch | None = None
+        self.open = False  # whether NumPy code holds the array, too
 
 
 class Watch:
-    """What a user asked of one node: hooks on its gradient, and the gradient itself if retained."""
+    """What is wanted of one node besides its gradient: hooks on that, that it is retained, that writes are noticed."""
 
-    __slots__ = ("hooks", "retain", "grad")
+    __slots__ = ("hooks", "retain", "grad", "kept")
 
     def __init__(self) -> None:
         self.hooks: dict[int, Callable[[Any], Any]] = {}
         self.retain = False
         self.grad: Any = None
+        self.kept: Print | None = None
+
+
+def guard(node: Node, outside: Sequence[bool], exact: bool = False) -> None:
+    """Have the walk compare what a new node keeps with what it is then: see `print_of` of `writes.py`."""
+    if node.watch is None:
+        node.watch = Watch()
+    node.watch.kept = print_of(node, outside, exact)
 
 
 class Scatter:
@@ -168,7 +178,8 @@ def reverse(
     while heap:
         node = heappop(heap)[1]  # the newest: all that depend on it have been met
         g = grads.pop(node)
-        if node.watch is not None:
+        watch = node.watch
+        if watch is not None and (watch.hooks or watch.retain):
             g = observe(node, g)
             owned.discard(node)  # hooks may have kept it, or given something of their own
         if node in targets:
@@ -181,6 +192,8 @@ def reverse(
         else:
             if node.order < writes.last:
                 writes.check(node)
+            if watch is not None and watch.kept is not None:
+                writes.compare(node, watch.kept)
             if unpack is not None:
                 saved, params = unpack(node)
         op = node.op
@@ -222,9 +235,12 @@ def reverse(
                     owned.add(parent)
         if free:
             node.saved = None
+            node.params = _NOTHING
             node.parents = ()
+            if watch is not None:
+                watch.kept = None
     for leaf, g in grads.items():  # only leaves are left
-        if leaf.watch is not None:
+        if leaf.watch is not None and (leaf.watch.hooks or leaf.watch.retain):
             g = observe(leaf, g)
             owned.discard(leaf)
         ends[leaf] = g
@@ -257,6 +273,8 @@ def forward(
         else:
             if node.order < writes.last:
                 writes.check(node)
+            if node.watch is not None and node.watch.kept is not None:
+                writes.compare(node, node.watch.kept)
             saved, params = unpack(node)
         total = None
         for i, t in moving:
