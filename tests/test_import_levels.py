@@ -23,7 +23,7 @@ LEVELS = [
     ["batched"],
     ["ops", "creation", "random"],
     ["functional", "linalg"],
-    ["transforms", "vmap", "function", "checkpoint", "anomaly"],
+    ["transforms", "vmap", "function", "checkpoint", "anomaly", "kinks"],
     ["nn", "implicit"],
     ["func", "ledger"],
     ["check", "optim", "data"],

@@ -3,8 +3,9 @@
 from .anomaly import detect_anomaly
 from .check import GradcheckResult, gradcheck, gradgradcheck
 from .checkpoint import checkpoint, checkpoint_sequential
-from .errors import Anomaly, AnomalyError, AnomalyWarning, GradcheckError
+from .errors import Anomaly, AnomalyError, AnomalyWarning, GradcheckError, KinkError
 from .function import Function, FunctionContext
+from .kinks import Kink, kink_slopes, kinks
 from .ledger import KeptMemory, MemoryReport, memory
 from .modes import record_lines
 from .transforms import grad
@@ -18,6 +19,8 @@ __all__ = [
     "GradcheckError",
     "GradcheckResult",
     "KeptMemory",
+    "Kink",
+    "KinkError",
     "MemoryReport",
     "checkpoint",
     "checkpoint_sequential",
@@ -25,6 +28,8 @@ __all__ = [
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "kink_slopes",
+    "kinks",
     "memory",
     "record_lines",
 ]

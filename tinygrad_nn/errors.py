@@ -61,6 +61,10 @@ class ConvergenceError(TinygradError, RuntimeError):
     """An iteration that has not arrived: what it would give is not what was asked for."""
 
 
+class KinkError(TinygradError, ArithmeticError):
+    """Inside `kinks("error")`: a gradient was taken exactly where there is no single right one."""
+
+
 class GradcheckError(TinygradError, AssertionError):
     """A gradient that is wrong; `result` is the whole report."""
 

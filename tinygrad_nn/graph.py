@@ -32,9 +32,13 @@ _NOTHING: dict[str, Any] = {}  # the parameters of all nodes that are freed
 class Node:
     """One recorded operation: its parents, and what its derivative rules will need."""
 
-    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype", "watch", "line", "origin", "part")
+    __slots__ = (
+        *("order", "op", "parents", "saved", "params", "shape", "dtype", "watch"),
+        *("line", "origin", "part", "kink"),  # set by those who look on, and else missing
+    )
 
     line: Line  # where the user's program made it; set by inspectors only, see `modes.py` and `name`
+    kink: np.ndarray[Any, Any]  # where in its result the arguments are at a kink; set by `kinks` only
     origin: Anomaly  # where a NaN or an infinity in its result came from; set by `detect_anomaly` only
     part: Part  # the checkpoint that it is in
 
@@ -163,10 +167,10 @@ def reverse(
 
     With `wanted`, only edges to those nodes are followed. `unpack` gives a node's saved values as Tensors, to record
     the walk itself; without it rules run on the saved arrays, and sums go into buffers that this walk made. `fit`
-    makes a cotangent the shape and dtype of its node, `observe` runs hooks, `careful` runs the rules of operations that
-    select or have infinite slopes, and of all behind them (see `strong_zero`); `inspect` is shown every step, as (node,
-    number of the argument, cotangent of the node, cotangent of the argument). Returns the cotangents of all leaves and
-    targets, and which of them are such buffers (others may share memory).
+    makes a cotangent the shape and dtype of its node, `observe` runs hooks. `careful` mends what rules give at operations
+    that select or have infinite slopes, and at all behind them (see `strong_zero`). `inspect` is shown every step, as
+    (node, number of the argument, cotangent of the node, cotangent of the argument). Returns the cotangents of all
+    leaves and targets, and which of them are such buffers (others may share memory).
     """
     plain = unpack is None
     grads = dict(seeds)
@@ -197,17 +201,19 @@ def reverse(
             if unpack is not None:
                 saved, params = unpack(node)
         op = node.op
-        rules = op.vjps
+        care = 0
         if loose or not op.ordinary:
-            rules = careful.rules(node)
+            care = careful.enter(node)
             if op.variadic:
                 saved = saved[:1]  # handing all arguments to the rule of each would take quadratic time
         i = -1
-        for parent, rule in zip(node.parents, rules):  # noqa: B905  # variadic rules have no length
+        for parent, rule in zip(node.parents, op.vjps):  # noqa: B905  # variadic rules have no length
             i += 1
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
             pulled = rule(g, *saved, **params) if params else rule(g, *saved)
+            if care:
+                pulled = careful.mend(care, node, i, g, pulled, saved, params)
             if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):
                 pulled = fit(pulled, parent)
             if inspect is not None:

@@ -36,6 +36,7 @@ Rules = Sequence[Rule]
 # they anything; zeros for elements that came out too small or too large, which are not NaN (`maximum` and its like let
 # NaN through); infinities.
 UNUSED, SATURATED, INFINITE = 1, 2, 4
+SINGULAR = 8
 
 
 class Spec(NamedTuple):
@@ -68,12 +69,14 @@ class Op:
     domain: tuple[Domain, ...] = (Reals(),)
     cases: tuple[Case, ...] = ()
     ties: str = ""  # what the gradient is at a kink or a tie
+    kink: Callable[..., Any] | None = None  # (y, *arguments, **params), arrays: where in y the arguments are at one
+    slopes: tuple[float, float] | None = None  # the range of slopes by the first argument one may choose there instead
     formula: str = ""
     analytic: bool = False  # the forward accepts complex numbers and is complex-differentiable
     residual: bool = False
     joint: bool = False
     selects: int = 0  # sends exact zeros back to what it did not use: a constant of `strong_zero`
-    singular: bool = False  # somewhere its slope is infinite and its value is not
+    singular: int = 0  # SINGULAR if somewhere its slope is infinite and its value is not
     products: bool = False  # each element of a cotangent is a sum of products; linear operations that multiply are so
     silent: Callable[..., Any] | None = None  # (cotangent == 0, **params): where no element of it reaches an argument
     variadic: bool = False  # joint, of any number of arguments: the rules are given none of them

@@ -14,9 +14,9 @@ or, when the walk is recorded, on Tensors; it looks at values, so it is a consta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from .registry import INFINITE, OPS, UNUSED, Op, Rule, reads
 
 
 class Careful:
-    """The careful part of one reverse walk: which nodes have a loose cotangent, and their rules."""
+    """The careful part of one reverse walk: which nodes have a loose cotangent, and what their rules make of it."""
 
     __slots__ = ("loose", "_quiet")
 
@@ -38,8 +38,8 @@ class Careful:
         self.loose = {node: UNUSED for node, g in seeds.items() if g.size > 1 and not values(g).all()}
         self._quiet: Any = None
 
-    def rules(self, node: Node) -> Any:
-        """The rules to run at `node`; notes what its parents get from it."""
+    def enter(self, node: Node) -> int:
+        """The walk has come to `node`: note what its parents get from it. What to look out for in that, or 0."""
         op, loose = node.op, self.loose
         known = loose.get(node, 0)
         level = known | op.selects
@@ -47,25 +47,24 @@ class Careful:
             for parent in node.parents:
                 if parent is not None:
                     loose[parent] = loose.get(parent, 0) | level
-            if known & op.looks and self._quiet is None:
-                # once for the rest of the walk: around each rule it would take as long as the rule
-                self._quiet = np.errstate(invalid="ignore")
-                self._quiet.__enter__()
-        if op.singular or known & op.looks:
-            return [partial(self._pull, node, i, rule) for i, rule in zip(range(len(node.parents)), op.vjps)]  # noqa: B905
-        return op.vjps
+        care = known & op.looks
+        if care and self._quiet is None:  # once for the rest of the walk: it takes as long as a small rule
+            self._quiet = np.errstate(invalid="ignore")
+            self._quiet.__enter__()
+        return care | op.singular
 
-    def _pull(self, node: Node, i: int, rule: Rule, g: Any, *saved: Any, **params: Any) -> Any:
-        """`rule` on the cotangent `g` of `node`, repaired; notes if it has become infinite."""
-        op, loose = node.op, self.loose
-        pulled = rule(g, *saved, **params)
-        known = loose.get(node, 0)
-        if known & op.looks and has_nan(pulled):
-            weak = _call("isinf", g) if known & INFINITE else None
-            pulled = _repaired(op, i, rule, g, weak, pulled, saved, params)
-        parent = node.parents[i]
-        if parent is not None and op.singular and has_infinity(pulled):
-            loose[parent] = loose.get(parent, 0) | INFINITE
+    def mend(
+        self, care: int, node: Node, i: int, g: Any, pulled: Any, saved: tuple[Any, ...], params: dict[str, Any]
+    ) -> Any:
+        """`pulled`, the cotangent of argument i that a rule made of `g`, repaired; notes if it is infinite."""
+        op = node.op
+        if care & op.looks and has_nan(pulled):
+            weak = _call("isinf", g) if care & INFINITE else None
+            pulled = _repaired(op, i, op.vjps[i], g, weak, pulled, saved, params)
+        if op.singular and has_infinity(pulled):
+            parent = node.parents[i]
+            if parent is not None:
+                self.loose[parent] = self.loose.get(parent, 0) | INFINITE
         return pulled
 
     def close(self) -> None:
@@ -112,17 +111,18 @@ def has_nan(x: Any) -> bool:
 
 
 def has_infinity(x: Any) -> bool:
-    """Whether a cotangent holds an infinity."""
+    """Whether a cotangent holds an infinity (or a NaN, which counts as larger and smaller than all)."""
     data = values(x)
-    return bool(data.size) and not np.isfinite(data).all()
+    return data.size > 0 and not (data.item(data.argmax()) < math.inf and data.item(data.argmin()) > -math.inf)
 
 
 def values(x: Any) -> Any:
     """The array of a Tensor (inside vmap: of the whole batch), or an array itself."""
-    try:
-        return getattr(x, "_data", x)
-    except BatchError:
-        return values(x.full)
+    if isinstance(x, np.ndarray | np.generic):
+        return x
+    while hasattr(x, "full"):  # inside vmap, where asking for the array raises an error
+        x = x.full
+    return getattr(x, "_data", x)
 
 
 def _repaired(

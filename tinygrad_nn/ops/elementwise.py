@@ -16,7 +16,7 @@ import numpy as np
 from .._types import Array, ArrayLike, Binary, Fn, Scalar, Unary
 from ..domains import Reals, case
 from ..errors import BatchError
-from ..registry import OPS, SATURATED, UNUSED
+from ..registry import OPS, SATURATED, SINGULAR, UNUSED
 from ..tensor import Tensor, wrap
 from . import batching, special
 from .declare import elementwise, linear, nondifferentiable
@@ -80,7 +80,8 @@ power: Binary = elementwise(
     formula="a to the power b",
     domain=[_POSITIVE, Reals()],
     ties="0 to the power 0 has slope 0 in both arguments",
-    singular=True,
+    kink=lambda _y, a, b: (a == 0) & (b < 1),
+    singular=SINGULAR,
     analytic=True,
 )
 negative: Unary = elementwise(
@@ -108,7 +109,8 @@ sqrt: Unary = elementwise(
     twin=np.sqrt,
     formula="√x",
     domain=[_POSITIVE],
-    singular=True,
+    kink=lambda y, _x: y == 0,
+    singular=SINGULAR,
     analytic=True,
 )
 cbrt: Unary = elementwise(
@@ -118,7 +120,8 @@ cbrt: Unary = elementwise(
     twin=np.cbrt,
     formula="∛x",
     domain=[_NONZERO],
-    singular=True,
+    kink=lambda y, _x: y == 0,
+    singular=SINGULAR,
 )
 absolute: Unary = elementwise(
     "absolute",
@@ -128,6 +131,8 @@ absolute: Unary = elementwise(
     formula="|x|",
     domain=[_NONZERO],
     ties="slope 0 at 0",
+    kink=lambda _y, x: x == 0,
+    slopes=(-1.0, 1.0),
 )
 hypot: Binary = elementwise(
     "hypot",
@@ -137,6 +142,7 @@ hypot: Binary = elementwise(
     formula="√(a² + b²)",
     domain=[_NONZERO, _NONZERO],
     ties="slope 0 at (0, 0)",
+    kink=lambda y, _a, _b: y == 0,
 )
 
 # -- steps: slope 0 wherever there is one ------------------------------------------------------------------------------
@@ -150,16 +156,44 @@ _BETWEEN_INTEGERS = Reals(avoid=(-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0))
 _BETWEEN_HALVES = Reals(avoid=(-2.5, -1.5, -0.5, 0.5, 1.5, 2.5))
 
 sign: Unary = elementwise(
-    "sign", np.sign, [_flat], twin=np.sign, formula="sign(x)", domain=[_NONZERO], ties="slope 0 everywhere"
+    "sign",
+    np.sign,
+    [_flat],
+    twin=np.sign,
+    formula="sign(x)",
+    domain=[_NONZERO],
+    ties="slope 0 everywhere",
+    kink=lambda _y, x: x == 0,
 )
 floor: Unary = elementwise(
-    "floor", np.floor, [_flat], twin=np.floor, formula="⌊x⌋", domain=[_BETWEEN_INTEGERS], ties="slope 0 everywhere"
+    "floor",
+    np.floor,
+    [_flat],
+    twin=np.floor,
+    formula="⌊x⌋",
+    domain=[_BETWEEN_INTEGERS],
+    ties="slope 0 everywhere",
+    kink=lambda y, x: x == y,
 )
 ceil: Unary = elementwise(
-    "ceil", np.ceil, [_flat], twin=np.ceil, formula="⌈x⌉", domain=[_BETWEEN_INTEGERS], ties="slope 0 everywhere"
+    "ceil",
+    np.ceil,
+    [_flat],
+    twin=np.ceil,
+    formula="⌈x⌉",
+    domain=[_BETWEEN_INTEGERS],
+    ties="slope 0 everywhere",
+    kink=lambda y, x: x == y,
 )
 trunc: Unary = elementwise(
-    "trunc", np.trunc, [_flat], twin=np.trunc, formula="trunc(x)", domain=[_BETWEEN_INTEGERS], ties="slope 0 everywhere"
+    "trunc",
+    np.trunc,
+    [_flat],
+    twin=np.trunc,
+    formula="trunc(x)",
+    domain=[_BETWEEN_INTEGERS],
+    ties="slope 0 everywhere",
+    kink=lambda y, x: (x == y) & (x != 0),
 )
 rint: Unary = elementwise(
     "rint",
@@ -169,6 +203,7 @@ rint: Unary = elementwise(
     formula="x rounded to even",
     domain=[_BETWEEN_HALVES],
     ties="slope 0 everywhere",
+    kink=lambda y, x: abs(x - y) == 0.5,
 )
 floor_divide: Binary = elementwise(
     "floor_divide",
@@ -178,6 +213,7 @@ floor_divide: Binary = elementwise(
     formula="⌊a / b⌋",
     domain=[Reals(4.0, 5.2), Reals(1.8, 1.9)],
     ties="slope 0 everywhere",
+    kink=lambda y, a, b: a == y * b,
 )
 remainder: Binary = elementwise(
     "remainder",
@@ -187,6 +223,7 @@ remainder: Binary = elementwise(
     formula="a - b⌊a / b⌋",
     domain=[Reals(4.0, 5.2), Reals(1.8, 1.9)],
     ties="the jump adds nothing to the slope",
+    kink=lambda y, _a, _b: y == 0,
 )
 fmod: Binary = elementwise(
     "fmod",
@@ -196,6 +233,7 @@ fmod: Binary = elementwise(
     formula="a - b·trunc(a / b)",
     domain=[Reals(4.0, 5.2), Reals(1.8, 1.9)],
     ties="the jump adds nothing to the slope",
+    kink=lambda y, a, _b: (y == 0) & (a != 0),
 )
 
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
@@ -264,7 +302,8 @@ arcsin: Unary = elementwise(
     [lambda t, _y, x: t / sqrt(1.0 - x * x)],
     twin=np.arcsin,
     formula="arcsin x",
-    singular=True,
+    kink=lambda _y, x: abs(x) == 1,
+    singular=SINGULAR,
     domain=[_INSIDE_ONE],
     analytic=True,
 )
@@ -274,7 +313,8 @@ arccos: Unary = elementwise(
     [lambda t, _y, x: -t / sqrt(1.0 - x * x)],
     twin=np.arccos,
     formula="arccos x",
-    singular=True,
+    kink=lambda _y, x: abs(x) == 1,
+    singular=SINGULAR,
     domain=[_INSIDE_ONE],
     analytic=True,
 )
@@ -296,6 +336,7 @@ arctan2: Binary = elementwise(
     formula="angle of the point (b, a)",
     domain=[_NONZERO, _NONZERO],
     ties="slope 0 at (0, 0)",
+    kink=lambda _y, a, b: (a == 0) & (b == 0),
 )
 sinh: Unary = elementwise(
     "sinh", np.sinh, [lambda t, _y, x: t * cosh(x)], twin=np.sinh, formula="sinh x", analytic=True
@@ -320,7 +361,8 @@ arccosh: Unary = elementwise(
     [lambda t, _y, x: t / sqrt((x - 1.0) * (x + 1.0))],
     twin=np.arccosh,
     formula="arccosh x",
-    singular=True,
+    kink=lambda y, _x: y == 0,
+    singular=SINGULAR,
     domain=[_OUTSIDE_ONE],
     analytic=True,
 )
@@ -357,6 +399,8 @@ maximum: Binary = elementwise(
     selects=SATURATED,
     domain=[_DISTINCT, _DISTINCT],
     ties="a tie is split evenly",
+    kink=lambda _y, a, b: a == b,
+    slopes=(0.0, 1.0),
 )
 minimum: Binary = elementwise(
     "minimum",
@@ -367,6 +411,8 @@ minimum: Binary = elementwise(
     selects=SATURATED,
     domain=[_DISTINCT, _DISTINCT],
     ties="a tie is split evenly",
+    kink=lambda _y, a, b: a == b,
+    slopes=(0.0, 1.0),
 )
 _clip: Fn = elementwise(
     "clip",
@@ -381,6 +427,8 @@ _clip: Fn = elementwise(
     selects=SATURATED,
     domain=[Reals(-3.0, 3.0, avoid=(-1.0, 1.0)), Reals(-1.05, -0.95), Reals(0.95, 1.05)],
     ties="at a bound the gradient goes to x",
+    kink=lambda _y, x, low, high: ((x == low) | (x == high)) & (low <= high),
+    slopes=(0.0, 1.0),
 )
 copysign: Binary = elementwise(
     "copysign",
@@ -390,6 +438,7 @@ copysign: Binary = elementwise(
     formula="|a| with the sign of b",
     domain=[_NONZERO, _NONZERO],
     ties="slope 0 at a = 0",
+    kink=lambda _y, a, b: (a == 0) | (b == 0),
 )
 
 
@@ -504,6 +553,8 @@ relu: Unary = elementwise(
     selects=SATURATED,
     domain=[_NONZERO],
     ties="slope 0 at 0",
+    kink=lambda _y, x: x == 0,
+    slopes=(0.0, 1.0),
 )
 silu: Unary = elementwise(
     "silu",

@@ -296,4 +296,5 @@ binary_cross_entropy = elementwise(
     formula="-t·ln p - (1 - t)·ln(1 - p)",
     domain=[_PROBABILITY, _PROBABILITY],
     ties="logarithms are cut off at -100, and the slope is finite at p = 0 and p = 1",
+    kink=lambda _y, p, _t: (p == 0) | (p == 1),
 )

@@ -43,6 +43,10 @@ def _slope(y: Any, x: Any, ord: float) -> Any:
     return sign(x) * power(absolute(where(x == 0, 1.0, x)) / safe, ord - 1)
 
 
+def _at_zero(y: Any, x: Any, *, axis: tuple[int, ...] | None, ord: float) -> Any:
+    return np.any(x == 0, axis, keepdims=True) if ord <= 1 else y == 0
+
+
 _vector_norm: Fn = general(
     "vector_norm",
     _p_norm,
@@ -60,6 +64,8 @@ _vector_norm: Fn = general(
     ),
     formula="(Σ |x|ᵖ)^(1/p)",
     ties="slope 0 where x is 0",
+    kink=_at_zero,
+    silent=lambda zero, **_: zero,  # the reduced axes are kept
     reference=lambda x, *, axis, ord: np.linalg.vector_norm(x, axis=axis, ord=ord, keepdims=True),
     twin=np.linalg.vector_norm,
     batch=batching.along,

@@ -52,6 +52,15 @@ def _ranks(x: Any, axis: int, how: dict[str, Any]) -> Any:
     return _argsort(_argsort(x, axis=axis, **how), axis=axis, descending=False, stable=False)
 
 
+def _has_equal(y: Any, _x: Any, *, axis: int, **_: Any) -> Any:
+    """Where an element of the result has its like beside it."""
+    rows = np.moveaxis(y, axis, -1)
+    alike = np.zeros(rows.shape, bool)
+    alike[..., 1:] = rows[..., 1:] == rows[..., :-1]
+    alike[..., :-1] |= alike[..., 1:]
+    return np.moveaxis(alike, -1, axis)
+
+
 _sort: Fn = general(
     "sort",
     _in_order,
@@ -62,6 +71,7 @@ _sort: Fn = general(
     batch=batching.along,
     formula="the elements in ascending order",
     ties="equals keep their order, and so do their gradients",
+    kink=_has_equal,
     reference=lambda x, *, axis, descending, stable: -np.sort(-x, axis) if descending else np.sort(x, axis),
     twin=np.sort,
 )

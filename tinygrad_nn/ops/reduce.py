@@ -164,6 +164,7 @@ _std: Fn = general(
     formula="√(Σ (x - mean)² / (n - correction))",
     silent=silent_lines,
     ties="slope 0 where all elements are equal",
+    kink=lambda y, _x, **_: y == 0,
     batch=batching.along,
 )
 
@@ -217,6 +218,10 @@ def _extreme_jvp(t: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
     return _sum(where(shares == 0, 0.0, t) * shares, axis=axis, keepdims=keepdims)
 
 
+def _several_winners(y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    return _sum(x == _with_axes(y, axis, keepdims), axis=axis, keepdims=keepdims) > 1
+
+
 _max: Fn = general(
     "max",
     lambda x, *, axis, keepdims: np.max(x, axis, keepdims=keepdims),
@@ -228,6 +233,7 @@ _max: Fn = general(
     selects=SATURATED,
     silent=silent_lines,
     ties="split evenly among equals",
+    kink=_several_winners,
     twin=np.max,
     batch=batching.along,
 )
@@ -242,6 +248,7 @@ _min: Fn = general(
     selects=SATURATED,
     silent=silent_lines,
     ties="split evenly among equals",
+    kink=_several_winners,
     twin=np.min,
     batch=batching.along,
 )

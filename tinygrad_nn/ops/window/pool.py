@@ -71,6 +71,14 @@ def _first_largest(x: Any, y: Any, *, out: Pair, **window: Any) -> Any:
     return position
 
 
+def _several_largest(y: Any, x: Any, *, out: Pair, **window: Any) -> Any:
+    """Which windows hold their maximum more than once."""
+    count = np.zeros_like(y, dtype=np.intp)
+    for inputs, outputs in taps(x.shape[-2:], out, **window):
+        count[outputs] += x[inputs] == y[outputs]
+    return count > 1
+
+
 def _to_position(g: Any, position: Any, *, size: Pair, **window: Any) -> Any:
     kernel, stride, dilation = window["kernel"], window["stride"], window["dilation"]
     out = position.shape[-2:]
@@ -125,6 +133,7 @@ _max_pool2d = general(
         case((3, 4, 4), out=(2, 2), **_SPREAD_OUT),
     ),
     ties=_FIRST,
+    kink=_several_largest,
     formula="the largest element of each window",
     selects=SATURATED,
     batch=batching.leading,
