@@ -10,7 +10,7 @@ tree of references from results back to inputs, without cycles: dropping the res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .errors import Anomaly, GraphError
-from .writes import Print, next_order as next_order, print_of, writes as writes
+from .writes import Print, next_order as next_order, writes as writes
 
 if TYPE_CHECKING:
     from .lines import Line
@@ -32,6 +32,7 @@ _NOTHING: dict[str, Any] = {}  # the parameters of all nodes that are freed
 class Node:
     """One recorded operation: its parents, and what its derivative rules will need."""
 
+    open = False  # of a leaf: whether NumPy code holds its array, too
     __slots__ = (
         *("order", "op", "parents", "saved", "params", "shape", "dtype", "watch"),
         *("line", "origin", "part", "kink"),  # set by those who look on, and else missing
@@ -86,7 +87,7 @@ class Leaf:
         self.dtype = dtype
         self.grad: Any = None
         self.watch: Watch | None = None
-        self.open = False  # whether NumPy code holds the array, too
+        self.open = False  # whether NumPy code holds the array, too: see `writes.py`
 
 
 class Watch:
@@ -99,13 +100,6 @@ class Watch:
         self.retain = False
         self.grad: Any = None
         self.kept: Print | None = None
-
-
-def guard(node: Node, outside: Sequence[bool], exact: bool = False) -> None:
-    """Have the walk compare what a new node keeps with what it is then: see `print_of` of `writes.py`."""
-    if node.watch is None:
-        node.watch = Watch()
-    node.watch.kept = print_of(node, outside, exact)
 
 
 class Scatter:

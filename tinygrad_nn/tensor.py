@@ -81,7 +81,7 @@ class Tensor:
     _data: Any  # an ndarray, or a NumPy scalar until `data` is asked for
     _node: Node | Leaf | None
     _origin: tuple[Tensor, Op, dict[str, Any]]  # unset but on views; these three are explained in `views.py`
-    _views: set[weakref.ref[Tensor]]
+    _views: list[weakref.ref[Tensor]]
     _exposed: bool
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
@@ -100,9 +100,9 @@ class Tensor:
     @property
     def data(self) -> np.ndarray[Any, Any]:
         """The array itself: no copy, nothing recorded. Assigning replaces it."""
-        if type(self._node) is not Leaf:
-            views.expose(self)
-        return self._array()
+        array = self._array()
+        self._hand_out(array)
+        return array
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
@@ -113,6 +113,11 @@ class Tensor:
         if array is self._data:  # as `x.data += 1` assigns it
             graph.writes.note(array, "x.data op= value", user_line())
         self._data = array
+
+    def _hand_out(self, array: np.ndarray[Any, Any]) -> None:
+        """NumPy code gets hold of the array: recorded writes must reach it, and its own be noticed."""
+        views.expose(self)
+        graph.writes.lend(array, user_line())
 
     def _array(self) -> np.ndarray[Any, Any]:
         """`data`, for use inside the package that does not outlive the call."""
@@ -134,6 +139,8 @@ class Tensor:
         if value:
             _require_floating(self._data.dtype)
         self._node = Leaf(self._data.shape, self._data.dtype) if value else None
+        if value and getattr(self, "_exposed", False):
+            views.expose(self)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` and return the tensor."""
@@ -222,8 +229,9 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """A tensor that shares the array and has no history."""
-        twin = wrap(self.data, None)
+        twin = wrap(self._array(), None)
         twin._exposed = True
+        views.expose(self)
         return twin
 
     def backward(
@@ -425,9 +433,10 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         self._refuse_to_drop_graph("array of a tensor")
-        if not copy:
-            views.expose(self)
-        return np.array(self._data, dtype=dtype, copy=copy)
+        array = np.array(self._data, dtype=dtype, copy=copy)
+        if array.base is self._data or array is self._data:
+            self._hand_out(array)
+        return array
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = TWINS.get(ufunc)
@@ -676,7 +685,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     """
     data: list[Any] = []
     nodes: list[Node | Leaf | None] = []
-    mask, bit, plain = 0, 1, True
+    mask, bit, plain, outside = 0, 1, True, False
     try:
         for a in args:
             if isinstance(a, Tensor):
@@ -685,6 +694,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
                 nodes.append(node)
                 if node is not None:
                     mask |= bit
+                    outside |= node.open
             else:
                 data.append(a if isinstance(a, PLAIN) else constant(a, op.name))
                 nodes.append(None)
@@ -705,7 +715,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
         y, params["residual"] = y
     if plain:
         return y
-    shares = y.base is not None or y is data[0]  # or so it may be
+    shares = y.base is not None or y is data[0]  # maybe
     if not mask or not op.vjps or not (mode := recording()):
         out = wrap(y, None)
         if shares:
@@ -714,7 +724,15 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     keep_y, unread = op.keeps(mask, len(data))
     for i in unread:
         data[i] = nodes[i] or Spec(np.shape(data[i]), np.result_type(data[i]))
-    out = wrap(y, Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
+    out = wrap(y, made := Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
+    if not outside and mask + 1 != bit:
+        for kept, node, given in zip(data, nodes, args, strict=True):
+            outside |= node is None and type(kept) is np.ndarray and views.foreign(given)
+    for value in params.values():  # an index may be, or hold, an array that was given
+        if type(value) is np.ndarray or type(value) is tuple:
+            outside = outside or views.array_among(params)
+    if outside:
+        views.guard(made, args)
     if shares:
         views.link(out, args[0], op, params)
     if mode is not True:

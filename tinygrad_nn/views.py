@@ -16,21 +16,25 @@ The three attributes are slots of `Tensor` that stay unset where there is nothin
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .errors import GraphError, describe, operation_error
-from .graph import Leaf
+from .graph import Leaf, Node, Watch
 from .lines import user_line
 from .registry import OPS, Op
-from .writes import owner, writes
+from .writes import owner, print_of, writes
 
 
 def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
     """Note that `view`, made by `op` from the tensor `parent`, shares its memory, if it does."""
     array = getattr(parent, "_data", None)  # the first argument may also be an ndarray or a number
-    if not isinstance(array, np.ndarray) or owner(view._data) is not owner(array):
+    if not isinstance(array, np.ndarray):
+        return
+    base = view._data.base
+    if base is not array and (base is None or base is not array.base) and owner(view._data) is not owner(array):
         return
     if view._node is None and parent._node is not None:  # made under no_grad: it must not keep the graph alive
         expose(parent)
@@ -39,14 +43,46 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
     if type(parent._node) is not Leaf:  # a recorded write into a leaf is refused
         views = getattr(parent, "_views", None)
         if views is None:
-            views = parent._views = set()
-        views.add(weakref.ref(view, views.discard))
+            views = parent._views = []
+        views.append(weakref.ref(view))
+        if len(views) & 63 == 0:  # those of views that are gone are of no use
+            views[:] = [ref for ref in views if ref() is not None]
 
 
 def expose(t: Any) -> None:
     """Note that the memory of `t` is known outside: a recorded write must reach it."""
-    if type(t._node) is not Leaf:
-        _base(t)._exposed = True
+    if type(t._node) is Leaf:
+        t._node.open = True
+    base = _base(t)
+    base._exposed = True
+    if type(base._node) is Leaf:
+        base._node.open = True
+
+
+def foreign(argument: Any) -> bool:
+    """Whether NumPy code may write into the memory of an argument (that is not the result of a recorded operation)."""
+    node = getattr(argument, "_node", argument)
+    if node is argument:
+        return isinstance(argument, np.ndarray)
+    return bool(node.open) if node is not None else getattr(_base(argument), "_exposed", False)
+
+
+def guard(node: Node, args: Sequence[Any], exact: bool = False) -> None:
+    """Have the walk compare what a new node keeps with what it is then: see `writes.print_of`."""
+    if node.watch is None:
+        node.watch = Watch()
+    node.watch.kept = print_of(node, [foreign(a) for a in args], exact)
+
+
+def array_among(params: dict[str, Any]) -> bool:
+    """Whether a parameter, such as an index, is or holds an array that was given."""
+    for name, value in params.items():
+        if type(value) is np.ndarray:
+            if name != "residual":
+                return True
+        elif type(value) is tuple and np.ndarray in map(type, value):
+            return True
+    return False
 
 
 def _base(t: Any) -> Any:

@@ -2,14 +2,20 @@
 
 A graph keeps arrays, not copies of them. One that is overwritten before backward would give a wrong gradient, so the
 walk asks here. Nodes and writes take their numbers from one rising counter, which says what came first.
+
+Writes through the Tensor API are noted. Those of NumPy code cannot be, so what it may write into is compared:
+
+- arrays that NumPy code holds when an operation keeps them (arrays given as arguments, tensors that want no gradient,
+  leaves whose `.data` was taken) are copied then, if small, or else in samples, and the walk compares;
+- an array that is handed out later, by `.data`, is copied so at that moment.
 """
 
 from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,16 +28,62 @@ if TYPE_CHECKING:
 next_order = itertools.count().__next__  # atomic in CPython, so threads may record at the same time
 
 
-class Writes:
-    """The writes that went through the Tensor API.
+WHOLE = 32768  # bytes: larger arrays are compared in samples of that size
+SAMPLES = 256
 
-    A write takes the next number and notes it for the memory it changed. A node made before, that kept that memory,
-    would give a wrong gradient: the walk refuses. Nodes made after the last write, the usual case, cost one comparison.
+
+def contents(array: np.ndarray[Any, Any]) -> bytes:
+    """All of a small array; of a larger one, evenly spaced pieces."""
+    if array.nbytes <= WHOLE:
+        return array.tobytes()
+    if not array.flags.forc:
+        axis = max(range(array.ndim), key=array.shape.__getitem__)
+        return array[(slice(None),) * axis + (slice(None, None, -(-array.nbytes // WHOLE)),)].tobytes()
+    size, count = array.itemsize, array.size
+    width = WHOLE // SAMPLES // size
+    pieces: Any = np.ndarray(
+        (SAMPLES, width), array.dtype, array.reshape(-1, order="A"), 0, ((count - width) // (SAMPLES - 1) * size, size)
+    )
+    return pieces.tobytes()  # type: ignore[no-any-return]
+
+
+class Print:
+    """What was in the arrays that a node kept, when it kept them: None for those that are not compared."""
+
+    __slots__ = ("exact", "found")
+
+    def __init__(self, found: list[bytes | None], exact: bool) -> None:
+        self.found, self.exact = found, exact
+
+
+class Stamp(NamedTuple):
+    """The last write into some memory: its number, what wrote, and a reference that removes the entry."""
+
+    order: int
+    writer: str
+    alive: weakref.ref[Any]
+
+
+class Loan(NamedTuple):
+    """Memory that was handed out: when and where, what was in it, and a reference that removes the entry."""
+
+    order: int
+    line: Line
+    contents: bytes
+    alive: weakref.ref[Any]
+
+
+class Writes:
+    """The writes that are known of, by the array that owns the memory.
+
+    A write takes the next number. A node made before, that kept that memory, would give a wrong gradient: the walk
+    refuses. Nodes made after the last write, the usual case, cost one comparison.
     """
 
     def __init__(self) -> None:
         self.last = -1
-        self._stamps: dict[int, tuple[int, str, weakref.ref[Any]]] = {}
+        self._stamps: dict[int, Stamp] = {}
+        self._loans: dict[int, Loan] = {}
 
     def note(self, array: np.ndarray[Any, Any], writer: str, line: Line | None = None) -> None:
         """`writer` has just changed `array`."""
@@ -39,22 +91,49 @@ class Writes:
         key = id(held_by)
         self.last = next_order()
         known = self._stamps.get(key)  # of this very array: the entry of one that is gone went with it
-        alive = known[2] if known else weakref.ref(held_by, lambda _: self._stamps.pop(key, None))
-        self._stamps[key] = (self.last, writer if line is None else f"{writer} ({line})", alive)
+        alive = known.alive if known else weakref.ref(held_by, lambda _: self._stamps.pop(key, None))
+        self._stamps[key] = Stamp(self.last, writer if line is None else f"{writer} ({line})", alive)
+
+    def lend(self, array: np.ndarray[Any, Any], line: Line) -> None:
+        """NumPy code gets hold of `array`, and may write into it from now on."""
+        held_by = owner(array)
+        key = id(held_by)
+        known, now = self._loans.get(key), contents(held_by)
+        self.last = next_order()
+        if known is not None and known.contents != now:  # written since: too late for what was recorded before `known`
+            stamp = self._stamps.get(key)
+            if stamp is None or stamp.order < known.order:
+                alive = stamp.alive if stamp else weakref.ref(held_by, lambda _: self._stamps.pop(key, None))
+                self._stamps[key] = Stamp(known.order, _through_loan(known), alive)
+        alive = known.alive if known else weakref.ref(held_by, lambda _: self._loans.pop(key, None))
+        self._loans[key] = Loan(self.last, line, now, alive)
 
     def check(self, node: Node) -> None:
         """Raise if something that `node` kept has been written since."""
         for what, kept in kept_by(node):
-            stamp = self._stamps.get(id(owner(kept)))
-            if stamp is not None and stamp[0] > node.order:
-                raise overwritten(node.name, what, kept, stamp[1])
+            self.refuse(kept, node.order, node.name, what)
 
     def refuse(self, kept: Any, order: int, name: str, what: str) -> None:
         """Raise if `kept`, which is `what` to the operation `name` recorded at `order`, has been written since."""
         if isinstance(kept, np.ndarray):
-            stamp = self._stamps.get(id(owner(kept)))
-            if stamp is not None and stamp[0] > order:
-                raise overwritten(name, what, kept, stamp[1])
+            held_by = owner(kept)
+            stamp = self._stamps.get(id(held_by))
+            if stamp is not None and stamp.order > order:
+                raise overwritten(name, what, kept, stamp.writer)
+            loan = self._loans.get(id(held_by))
+            if loan is not None and loan.order > order and loan.contents != contents(held_by):
+                raise overwritten(name, what, kept, _through_loan(loan))
+
+    def compare(self, node: Node, found: Print) -> None:
+        """Raise if something that `node` kept is not what it was when it was recorded."""
+        for (what, kept), before in zip(kept_by(node), found.found, strict=True):
+            if before is not None and before != (kept.tobytes() if found.exact else contents(kept)):
+                self.refuse(kept, node.order, node.name, what)
+                raise overwritten(node.name, what, kept, "NumPy code")
+
+
+def _through_loan(loan: Loan) -> str:
+    return f"NumPy code, through the array taken by .data at {loan.line},"
 
 
 def owner(array: Any) -> Any:
@@ -75,11 +154,25 @@ def kept_by(node: Node) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
                 yield f"its {name}", kept
 
 
+def print_of(node: Node, outside: Sequence[bool], exact: bool = False) -> Print:
+    """What a new node keeps. `outside`: which arguments NumPy code may write into; with `exact`, all of everything."""
+    found: list[bytes | None] = []
+    for i, kept in enumerate(node.saved or ()):
+        if isinstance(kept, np.ndarray):
+            found.append(kept.tobytes() if exact else contents(kept) if i and outside[i - 1] else None)
+    for name, value in node.params.items():
+        for kept in value if isinstance(value, tuple) else (value,):
+            if isinstance(kept, np.ndarray):
+                found.append(kept.tobytes() if exact else contents(kept) if name != "residual" else None)
+    return Print(found, exact)
+
+
 def overwritten(name: str, what: str, kept: np.ndarray[Any, Any], writer: str) -> GraphError:
     """The error for the operation `name` whose rules need `kept`, which `writer` has changed."""
     return GraphError(
         f"backward of {name} needs {what}, {describe(kept)}, but {writer} wrote into that array after the operation "
         "ran: the gradient would be wrong. Write into a copy, or call backward first."
+        + ("" if " at " in name else " (Under tg.autograd.record_lines() this names the line that ran it, too.)")
     )
 
 

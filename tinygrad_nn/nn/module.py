@@ -34,7 +34,8 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = True) -> None:
-        super().__init__(np.array(to_array(data, dtype), order="C"), requires_grad=requires_grad)
+        self._data, self._node = np.array(to_array(data, dtype), order="C")[()], None
+        self.requires_grad = requires_grad
 
     def __repr__(self) -> str:
         return super().__repr__().replace("tensor", "Parameter", 1).replace("\n       ", "\n          ")

@@ -19,10 +19,12 @@ from ..graph import Node, next_order
 from ..modes import is_grad_enabled, notify, recording
 from ..registry import Each, Op, Rule, register
 from ..tensor import PLAIN, Tensor, apply, constant, refused
+from ..views import foreign, guard
 from . import batching
 
 _NO_PARAMS: dict[str, Any] = {}
 _new = object.__new__
+ndarray = np.ndarray
 
 
 def elementwise(
@@ -130,7 +132,9 @@ def _unary(op: Op) -> Callable[..., Any]:
             out._node = None
         else:
             saved = (y if keep_y else None, a if keep_x else None)
-            out._node = Node(op, (node,), saved, _NO_PARAMS, y.shape, y.dtype)
+            out._node = made = Node(op, (node,), saved, _NO_PARAMS, y.shape, y.dtype)
+            if keep_x and node.open:
+                guard(made, (x,))
             if mode is not True:
                 notify(mode, op, (x,), _NO_PARAMS, out)
         return out
@@ -176,9 +180,17 @@ def _binary(op: Op) -> Callable[..., Any]:
         if (node_a is None and node_b is None) or not (mode := recording()):
             out._node = None
             return out
-        saved = nothing
+        saved, outside = nothing, False
         if saved is None:
-            keep_z, keep_x, keep_y = keeps[1 if node_b is None else 2 if node_a is None else 3]
+            if node_b is None:
+                keep_z, keep_x, keep_y = keeps[1]
+                outside = node_a.open or (keep_y and type(y) is ndarray and foreign(b))
+            elif node_a is None:
+                keep_z, keep_x, keep_y = keeps[2]
+                outside = node_b.open or (keep_x and type(x) is ndarray and foreign(a))
+            else:
+                keep_z, keep_x, keep_y = keeps[3]
+                outside = node_a.open or node_b.open
             saved = (z if keep_z else None, x if keep_x else None, y if keep_y else None)
         out._node = node = _new(Node)
         node.order = next_order()
@@ -189,6 +201,8 @@ def _binary(op: Op) -> Callable[..., Any]:
         node.shape = z.shape
         node.dtype = z.dtype
         node.watch = None
+        if outside:
+            guard(node, (a, b))
         if mode is not True:
             notify(mode, op, (a, b), _NO_PARAMS, out)
         return out

@@ -124,7 +124,7 @@ class Optimizer:
             for p in group["params"]:
                 node = p._node
                 if isinstance(node, Leaf) and node.grad is not None:
-                    array, g = p.data, node.grad._data
+                    array, g = p._array(), node.grad._data
                     if g.shape != array.shape or g.dtype != array.dtype or not array.flags.writeable:
                         raise self._misfit(p, "its gradient", g)
                     state = self.state.get(p)
@@ -148,7 +148,7 @@ class Optimizer:
 
     def _misfit(self, p: Tensor, what: str, value: Any) -> Exception:
         where = f"{self._name}.step: parameter {self._positions()[p]} is {describe(p)}"
-        if not p.data.flags.writeable:
+        if not p._array().flags.writeable:
             return ArgumentError(f"{where}, an array that cannot be written; nothing was updated")
         return ArgumentError(
             f"{where}, but {what} is {describe(value)}; nothing was updated. If the parameter was converted or "
