@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "tinygrad_nn"
 LEVELS = [
     ["errors", "_types", "memory", "lines"],
     ["writes"],
-    ["domains", "graph", "tree"],
+    ["domains", "graph", "tree", "differences"],
     ["registry", "modes"],
     ["strong_zero", "views"],
     ["tensor"],
@@ -24,7 +24,7 @@ LEVELS = [
     ["ops", "creation", "random"],
     ["functional", "linalg"],
     ["transforms", "vmap", "function", "checkpoint", "anomaly", "kinks"],
-    ["nn", "implicit"],
+    ["nn", "implicit", "operation"],
     ["func", "ledger"],
     ["check", "optim", "data"],
     ["autograd", "serialize", "optable", "testing"],

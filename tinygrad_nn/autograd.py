@@ -8,6 +8,7 @@ from .function import Function, FunctionContext
 from .kinks import Kink, kink_slopes, kinks
 from .ledger import KeptMemory, MemoryReport, memory
 from .modes import record_lines
+from .operation import operation
 from .transforms import grad
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "kink_slopes",
     "kinks",
     "memory",
+    "operation",
     "record_lines",
 ]

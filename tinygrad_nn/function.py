@@ -287,11 +287,20 @@ def _jvp(i: int, t: Any, y: Any, *_args: Any, call: _Call, saved_tensors: tuple[
         g = sum_to(g, shape=_args[i].shape)
     if found is None:
         return wrap(np.zeros(shape, dtype), None) if linked else np.zeros(shape, dtype)
+    pushed = transposed(g, probe, t)
+    if pushed is None:
+        raise _unrecorded(call, i, "forward mode cannot be worked out from it; define jvp(ctx, *tangents)")
+    return pushed
+
+
+def transposed(g: Tensor, probe: Leaf, t: Any) -> Any:
+    """J t, where `g` was computed from a cotangent that is the leaf `probe`, as Jᵀ times it; None if it was not."""
     wanted = _dependents(g, probe)
     if not wanted:
-        raise _unrecorded(call, i, "forward mode cannot be worked out from it; define jvp(ctx, *tangents)")
+        return None
     seed = t if t.dtype == g.dtype else OPS["astype"].call(t, dtype=g.dtype)
-    ends, _ = pull({g._node: seed}, create=linked, free=False, targets=frozenset((probe,)), wanted=wanted)
+    create = isinstance(t, Tensor)
+    ends, _ = pull({g._node: seed}, create=create, free=False, targets=frozenset((probe,)), wanted=wanted)
     return ends[probe]
 
 
