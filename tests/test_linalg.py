@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_nn as tg
-from tinygrad_nn.errors import ArgumentError, AxisError, ShapeError
+from tinygrad_nn.errors import ArgumentError, AxisError, DTypeError, ShapeError
 
 from . import numeric
 
@@ -197,6 +197,9 @@ def test_norms_of_infinities_and_nan() -> None:
     assert math.isnan(tg.linalg.norm(np.array([math.nan, 1.0])))
     assert tg.linalg.norm(np.array([3, 4])) == 5.0
     assert tg.linalg.norm([3.0, 4.0]) == 5.0
+    assert tg.linalg.vector_norm(np.ones(3, np.float32), ord=np.float64(3)).dtype == np.float32
+    with pytest.raises(DTypeError, match="drop the imaginary part"):
+        tg.linalg.norm(np.array([1j, 1.0]))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def vector_norm(x: ArrayLike, axis: Axis = None, keepdims: bool = False, ord: fl
         return sum(absolute(array), axes, keepdims=keepdims)
     if isinstance(ord, str) or ord != ord:
         raise ArgumentError(f"vector_norm: ord {ord!r} is no number; 'fro' is the name of a norm of matrices")
-    y = _vector_norm(array, axis=axes, ord=ord)
+    y = _vector_norm(array, axis=axes, ord=float(ord))  # a Python number, which keeps the dtype
     return y if keepdims else squeeze(y, axes)
 
 
