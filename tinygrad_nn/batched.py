@@ -137,16 +137,14 @@ def run(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     """`op` on arguments, or with parameters, that are examples of a batch: as one operation on the batch."""
     found: list[Batched] = []
     _collect(args, found)
-    _collect(params.values(), found)
+    if params:
+        _collect(params.values(), found)
     level = found[0].level
     for t in found:
         if t.level.depth > level.depth:
             level = t.level
-    fulls, moved = [], []
-    for a in args:
-        here = isinstance(a, Batched) and a.level is level
-        fulls.append(a.full if here else a)
-        moved.append(here)
+    fulls = [a.full if type(a) is Batched and a.level is level else a for a in args]
+    moved = [full is not a for full, a in zip(fulls, args, strict=True)]
     result = op.batch(op, level, fulls, moved, params) if level.size and op.batch is not None else None
     if result is None:
         result = _one_by_one(op, level, args, params)

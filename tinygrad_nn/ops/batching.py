@@ -29,7 +29,7 @@ def fixed(rule: Rule) -> Rule:
 
     @functools.wraps(rule)
     def checked(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
-        return None if varies(params, level) else rule(op, level, args, moved, params)
+        return None if params and varies(params, level) else rule(op, level, args, moved, params)
 
     return checked
 
