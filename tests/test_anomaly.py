@@ -13,7 +13,7 @@ import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn.autograd import AnomalyError, AnomalyWarning, detect_anomaly
-from tinygrad_nn.errors import ArgumentError, TinygradError
+from tinygrad_nn.errors import ArgumentError, GraphError, TinygradError
 
 INF = float("inf")
 
@@ -254,6 +254,19 @@ def test_tangents() -> None:
 def test_inside_vmap() -> None:
     a = caught(lambda: tg.func.vmap(tg.log)(leaf(1.0, -1.0)))
     assert (a.operation, a.indices) == ("log", ((1,),))
+
+
+def test_arrays_that_numpy_code_changed_in_one_place() -> None:
+    """By default large arrays are compared in samples."""
+    noise = np.ones(1_000_000)
+    with detect_anomaly():
+        x = tg.tensor(np.ones(1_000_000), requires_grad=True)
+        y = (x * noise).sum()
+        line = here(-1)
+        noise[12_345] = 7.0
+        with pytest.raises(GraphError, match="wrote into") as error:
+            y.backward()
+    assert f"multiply at {line}" in str(error.value)
 
 
 # -- no false alarms ---------------------------------------------------------------------------------------------------

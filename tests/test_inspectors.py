@@ -12,7 +12,7 @@ import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn import modes
-from tinygrad_nn.errors import GraphError
+from tinygrad_nn.errors import GraphError, ShapeError
 from tinygrad_nn.modes import Inspector
 
 
@@ -216,6 +216,30 @@ def test_freed_graph_names_the_line() -> None:
     with pytest.raises(GraphError, match="a second time") as caught:
         y.backward()
     assert f"multiply at {line}" in str(caught.value)
+
+
+def test_errors_of_rules_and_hooks_name_operation_and_line() -> None:
+    class Wrong(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: tg.Tensor) -> tg.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: tg.Tensor) -> tg.Tensor:
+            return tg.ones((3, 3))
+
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with tg.autograd.record_lines():
+        y = Wrong.apply(x)
+        line = here(-1)
+    with pytest.raises(ShapeError, match="Wrong.backward returned") as caught:
+        y.sum().backward()
+    assert caught.value.__notes__ == [f"In backward of Wrong at {line}."]
+    z = tg.exp(x)
+    z.register_hook(lambda g: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as failed:
+        z.sum().backward()
+    assert failed.value.__notes__ == ["In backward of exp."]
 
 
 def test_overwritten_array_names_both_lines() -> None:

@@ -22,6 +22,7 @@ from .modes import Inspector, in_walk
 from .registry import Op
 from .strong_zero import values
 from .tensor import constant
+from .views import guard
 
 Action = Literal["raise", "warn", "ignore"]
 Kind = Literal["NaN", "inf"]
@@ -40,6 +41,8 @@ class detect_anomaly(Inspector):
     faults. To see overflow, say `inf="warn"`. Whatever they say, `backward` raises when it starts from a result that a
     NaN or a computed infinity has reached, naming where that was made; and at the first gradient that is not finite.
 
+    Backward also refuses arrays that anything, NumPy code included, has changed since an operation kept them.
+
     Forward pass and backward pass must both be inside. Also a decorator: `@detect_anomaly()`.
 
     >>> import tinygrad_nn as tg
@@ -57,11 +60,11 @@ class detect_anomaly(Inspector):
         self._actions = {"NaN": nan, "inf": inf}
 
     def recorded(self, op: Op, args: tuple[Any, ...], params: dict[str, Any], result: Any) -> None:
-        """Look at a result; what is not finite in it is remembered with its node."""
-        y = result._data
+        """Look at a result; what is not finite in it is remembered with its node, and what the node keeps in full."""
+        y, node = result._data, result._node
+        guard(node, args, exact=True)
         if is_finite(y):
             return
-        node = result._node
         anomalies, origin = in_result(op, args, y, node.line)
         if origin is not None:
             node.origin = origin

@@ -107,11 +107,18 @@ class Tensor:
     @data.setter
     def data(self, value: ArrayLike) -> None:
         array = to_array(value, None)
+        if array is self._data:  # as `x.data += 1` assigns it
+            graph.writes.note(array, "x.data op= value", user_line())
+        else:
+            self._set_array(array)
+            views.expose(self)
+
+    def _set_array(self, array: np.ndarray[Any, Any]) -> None:
+        """Hold another array, which shares no memory with anything that the old one did."""
         if isinstance(self._node, Leaf):
             _require_floating(array.dtype)
             self._node.shape, self._node.dtype = array.shape, array.dtype
-        if array is self._data:  # as `x.data += 1` assigns it
-            graph.writes.note(array, "x.data op= value", user_line())
+        views.part(self)
         self._data = array
 
     def _hand_out(self, array: np.ndarray[Any, Any]) -> None:
@@ -809,10 +816,24 @@ def pull(
             free=free,
             inspect=None if walk is None else walk.inspect,
         )
+    except Exception as error:
+        _say_where(error)
+        raise
     finally:
         careful.close()
         if walk is not None:
             walk.__exit__()
+
+
+def _say_where(error: Exception) -> None:
+    """Note on an error of a walk at which operation it was."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is graph.reverse.__code__:
+            node = trace.tb_frame.f_locals.get("node")
+            if isinstance(node, Node) and node.name not in str(error):
+                error.add_note(f"In backward of {node.name}.")
+        trace = trace.tb_next
 
 
 def recorded(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
