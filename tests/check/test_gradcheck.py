@@ -435,6 +435,20 @@ def test_hessian_of_rounding_is_not_asymmetric() -> None:
         assert result.verdict in ("pass", "inconclusive"), str(result)
 
 
+def test_gradient_of_rounding_may_be_recorded_otherwise() -> None:
+    """x / x moves nowhere: its gradient is rounding, another when it is recorded."""
+    for seed in range(10):
+        x = np.random.default_rng(seed).standard_normal((1, 1))
+        result = quiet(lambda x: six_copies(x) / tg.reshape(x, ()), x, order=2, seed=seed)
+        assert result.verdict in ("pass", "inconclusive"), str(result)
+
+
+def test_slope_of_0_but_for_rounding() -> None:
+    """The gradient is rounding, the function moves nowhere, and has values beside which slopes would show."""
+    result = quiet(lambda x: tg.softmax(six_copies(x)), np.array(0.3))
+    assert result.verdict == "pass" and 1e-16 < result.resolution < 1e-10
+
+
 def test_second_order() -> None:
     result = gradgradcheck(lambda x, w: tg.tanh(x @ w).sum(), (np.ones((2, 3)), np.full((3, 2), 0.1)))
     assert result.order == 2 and result.resolution < 1e-8 and "symmetry of the Hessian" in result.tiers

@@ -158,9 +158,19 @@ def pull(recording: Recording, g: Array) -> Array:
 
 
 def judge(
-    point: Point, line: Line, d: Array, g: Array, gradient: Array, rng: np.random.Generator, smooth: bool = False
+    point: Point,
+    line: Line,
+    d: Array,
+    g: Array,
+    gradient: Array,
+    rng: np.random.Generator,
+    smooth: bool = False,
+    suspected: bool = False,
 ) -> Outcome:
-    """Compare <gradient, d> with the slope of <g, f> along the line. `smooth`: there is known to be no kink."""
+    """Compare <gradient, d> with the slope of <g, f> along the line.
+
+    `smooth`: there is known to be no kink. `suspected`: there is known to be a mistake, which is to be located.
+    """
     inputs = float(np.linalg.norm(gradient * point.x * (d != 0)))
     s = slopes(line, g, point.eps * inputs if math.isfinite(inputs) else 0.0)
     terms = gradient * d
@@ -189,26 +199,32 @@ def judge(
         told = best.error <= 0.1 * float(np.linalg.norm(g * exact))  # the values say enough to confirm it
         if told and abs(slope - best.value) <= best.error + size_ and size_ < best.error:
             best = Estimate(slope, size_, best.at, best.steps)
-    error = point.tolerance * (best.error + point.sensitivity(g, gradient, d, rng))
+    own = point.sensitivity(g, gradient, d, rng)
+    error = point.tolerance * (best.error + own)
     doubtful = not abs(analytic - best.value) <= error
-    if doubtful:  # a wrong gradient, or rounding that no single point tells of
+    if doubtful and not suspected:  # a wrong gradient, or rounding that no single point tells of
         error += point.tolerance * point.scatter(g, d, rng, exact is not None)
     reference = max(size, abs(best.value), 0.0 if size else s.steepness)
     outcome = Outcome("pass", analytic, best.value, error, reference, "at the edge of the domain" if edge else "")
     if not abs(analytic - best.value) <= error:
         outcome.verdict = "fail"
         outcome.reason = "the analytic gradient is not the slope"
-    elif size == 0 and abs(best.value) <= best.error:
-        # Nothing moves: what could have been seen is measured against the values themselves.
-        moved = float(np.linalg.norm(d))
-        natural = float(np.linalg.norm(g * line.mid)) / moved if moved else 0.0
-        outcome.reference = max(reference, natural)
-        if s.steepness == 0 and not np.any(line.mid):  # zero all around
-            outcome.error, outcome.reference = 0.0, 1.0
-    elif size <= FLAT * point.eps * s.steepness and abs(best.value) <= error and not doubtful:
-        outcome.reference = s.steepness  # 0 but for rounding: flat here, and only here
+    elif abs(best.value) <= error and not doubtful:
+        _measure_zero(outcome, s, line, d, g, size, own)
     weaken(outcome)
     return outcome
+
+
+def _measure_zero(outcome: Outcome, s: Slopes, line: Line, d: Array, g: Array, size: float, own: float) -> None:
+    """Find what a slope that may be 0 can be measured against, where the gradient is 0 but for its own rounding."""
+    if size <= FLAT * line.eps * s.steepness:  # flat here, and only here
+        outcome.reference = max(outcome.reference, s.steepness)
+    if size <= own:  # flat all around: what could have been seen is measured against the values themselves
+        moved = float(np.linalg.norm(d))
+        natural = float(np.linalg.norm(g * line.mid)) / moved if moved else 0.0
+        outcome.reference = max(outcome.reference, natural)
+    if size == 0 and s.steepness == 0 and not np.any(line.mid):  # zero all around
+        outcome.error, outcome.reference = 0.0, 1.0
 
 
 def weaken(outcome: Outcome) -> None:

@@ -65,6 +65,10 @@ class Problem:
         """A vector of all inputs, taken apart into arrays of their shapes."""
         return [vector[s].reshape(shape) for s, shape in zip(self.slices, self.shapes, strict=True)]
 
+    def cast(self, vector: Array) -> list[Array]:
+        """The same, as near to that as the dtypes of the inputs allow."""
+        return [v.astype(a.dtype) for v, a in zip(self.split(vector), self.arrays, strict=True)]
+
     def outputs_at(self, arrays: Sequence[Array]) -> list[Array]:
         """The values of the function, nothing recorded."""
         return [_array(y) for y in self.call([wrap(a[()], None) for a in arrays])]

@@ -17,15 +17,15 @@ NUDGE = 1e-11  # a change of the inputs over which every gradient is straight, b
 CROWD = 32  # points on either side of the inputs: rounding may strike one in ten only
 
 
-def scatter(
-    problem: Problem, value: Callable[[Array, float], Array], rng: np.random.Generator, nudge: float = NUDGE
-) -> float:
+def scatter(problem: Problem, value: Callable[[Array, float], Array], rng: np.random.Generator) -> float:
     """How far rounding may move the vector `value(x, factor)` at the inputs of `problem`.
 
     It is linear in the incoming gradient; `value` scales that by the factor, and the result back, which changes
     nothing but rounding. The inputs themselves are not among the points: if a rule is wrong there alone, nothing need
     scatter around them. 0 if the function is not finite nearby.
     """
+    eps = max((float(np.finfo(a.dtype).eps) for a in problem.arrays), default=0.0)
+    nudge = max(NUDGE, 16 * eps)
     shift = nudge * np.where(problem.x == 0, problem.scale, problem.x) * rng.standard_normal(problem.size)
     bends: list[float] = []
     for sign in (1.0, -1.0):

@@ -28,9 +28,14 @@ def structure(problem: Problem, recording: Recording, rng: np.random.Generator) 
     if not all(_same(a, b) for a, b in zip(once, again, strict=True)):
         yield None, "the function gives different values for the same inputs (random numbers? seed them inside it)"
         return
-    for a, b in zip(once, recording.values, strict=True):
-        loose = float(np.sqrt(np.finfo(a.dtype).eps))
-        if np.isfinite(a).all() and not _norm(a - b) <= loose * _norm(a):
+    for k, (a, b) in enumerate(zip(once, recording.values, strict=True)):
+
+        def gap(x: Array, _: float, k: int = k) -> Array:
+            arrays = problem.cast(x)
+            return np.ravel(problem.outputs_at(arrays)[k] - problem.record(arrays).values[k]).astype(float)
+
+        loose = float(np.sqrt(np.finfo(a.dtype).eps)) * _norm(a)
+        if np.isfinite(a).all() and not _norm(a - b) <= loose and not _norm(a - b) <= scatter(problem, gap, rng):
             yield None, "the function gives other values when it is recorded"
     yield from _written(before, problem.arrays, "the function writes into")
     for y in recording.outputs:

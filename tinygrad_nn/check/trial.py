@@ -76,7 +76,7 @@ class InputCheck:
 
         def part(mask: Array) -> Outcome:
             d = point.direction(self.rng, mask) if mask.sum() > 1 else np.where(mask, point.scale, 0.0)
-            return judge(point, point.line(d), d, g, gradient, self.rng, True)
+            return judge(point, point.line(d), d, g, gradient, self.rng, smooth=True, suspected=True)
 
         found = bisect(where, part)
         if not found:
