@@ -89,6 +89,7 @@ def test_most_elementwise_operations_have_a_counterpart() -> None:
 X = np.random.default_rng(0).normal(size=(3, 4))
 V = np.random.default_rng(1).normal(size=(4,))
 A = np.random.default_rng(2).normal(size=(2, 3, 4))
+M = np.random.default_rng(4).normal(size=(4, 4)) + 4 * np.eye(4)
 B = np.random.default_rng(3).normal(size=(4, 3))
 
 PAIRS: list[tuple[str, Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = [
@@ -120,6 +121,17 @@ PAIRS: list[tuple[str, Callable[..., Any], Callable[..., Any], tuple[Any, ...]]]
     ("dot", lambda a, b: a @ b, lambda a, b: a @ b, (V, V + 1)),
     ("einsum", lambda a, b: tg.einsum("bij,jk->bki", a, b), lambda a, b: torch.einsum("bij,jk->bki", a, b), (A, B)),
     ("einsum trace", lambda a: tg.einsum("ii->", a @ a.T), lambda a: torch.einsum("ii->", a @ a.T), (X,)),
+    ("solve", tg.linalg.solve, torch.linalg.solve, (M, V)),
+    ("solve, batch", tg.linalg.solve, torch.linalg.solve, (M + A[:, :1, :], B[None, :, :2])),
+    ("inv", tg.linalg.inv, torch.linalg.inv, (M,)),
+    ("det", tg.linalg.det, torch.linalg.det, (M,)),
+    ("slogdet", lambda a: tg.linalg.slogdet(a)[1], lambda a: torch.linalg.slogdet(a)[1], (M,)),
+    ("norm", tg.linalg.norm, torch.linalg.norm, (V,)),
+    ("3-norm", lambda x: tg.linalg.vector_norm(x, 1, ord=3), lambda x: torch.linalg.vector_norm(x, 3, 1), (X,)),
+    ("inf-norm", lambda x: tg.linalg.norm(x, np.inf), lambda x: torch.linalg.norm(x, torch.inf), (X,)),
+    ("sort", lambda x: tg.sort(x, 1) ** 2, lambda x: torch.sort(x, 1)[0] ** 2, (X,)),
+    ("sort, tied", tg.sort, lambda x: torch.sort(x, stable=True)[0], (np.array([2.0, 1.0, 2.0, 1.0]),)),
+    ("diff", lambda x: tg.diff(x, 2) ** 2, lambda x: torch.diff(x, 2) ** 2, (X,)),
     ("linear", tg.linear, torch.nn.functional.linear, (X, A[0], V[:3])),
     ("softmax", lambda x: tg.softmax(x, 1), lambda x: torch.softmax(x, 1), (X,)),
     ("log_softmax", lambda x: tg.log_softmax(x, 0), lambda x: torch.log_softmax(x, 0), (X,)),
