@@ -44,6 +44,8 @@ SHOWN_WITH = {
     "tg.autograd.AnomalyWarning": "tg.autograd.detect_anomaly",
     "tg.autograd.FunctionContext": "tg.autograd.Function",
     "tg.autograd.KeptMemory": "tg.autograd.memory",
+    "tg.autograd.Kink": "tg.autograd.kinks",
+    "tg.autograd.KinkError": "tg.autograd.kinks",
     "tg.autograd.MemoryReport": "tg.autograd.memory",
     "tg.autograd.GradcheckError": "tg.autograd.gradcheck",
     "tg.autograd.GradcheckResult": "tg.autograd.gradcheck",

@@ -161,10 +161,10 @@ def reverse(
 
     With `wanted`, only edges to those nodes are followed. `unpack` gives a node's saved values as Tensors, to record
     the walk itself; without it rules run on the saved arrays, and sums go into buffers that this walk made. `fit`
-    makes a cotangent the shape and dtype of its node, `observe` runs hooks. `careful` mends what rules give at operations
-    that select or have infinite slopes, and at all behind them (see `strong_zero`). `inspect` is shown every step, as
-    (node, number of the argument, cotangent of the node, cotangent of the argument). Returns the cotangents of all
-    leaves and targets, and which of them are such buffers (others may share memory).
+    makes a cotangent the shape and dtype of its node, `observe` runs hooks. `careful` mends what rules give at
+    operations that select or have infinite slopes, and at all behind them (see `strong_zero`). `inspect` is shown every
+    step, as (node, number of the argument, cotangent of the node, cotangent of the argument). Returns the cotangents of
+    all leaves and targets, and which of them are such buffers (others may share memory).
     """
     plain = unpack is None
     grads = dict(seeds)

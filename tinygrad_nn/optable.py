@@ -1,12 +1,15 @@
-"""The registry as a Markdown table: `python -m tinygrad_nn.optable > docs/operations.md`."""
+"""The registry as Markdown pages: `python -m tinygrad_nn.optable > docs/operations.md`, and of kinks alone
+`python -m tinygrad_nn.optable kinks > docs/kinks.md`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 import numpy as np
 
 from .domains import Booleans, Domain, Integers, Invertible
+from .kinks import convention
 from .registry import OPS, Op
 
 HEAD = """\
@@ -71,5 +74,77 @@ def table(ops: Iterable[Op]) -> str:
     return "\n".join(lines)
 
 
+KINKS_HEAD = """\
+# Kinks, ties and jumps
+
+Where a function has a kink (relu at 0), a tie (the larger of two equals), a jump or an infinite slope, there is no
+single right gradient. Every operation declares which one it takes; this table is generated from the declarations by
+`python -m tinygrad_nn.optable kinks`, and tests hold each row against the slopes on both sides.
+
+The conventions are PyTorch's, with two exceptions: `max` and `min` over an axis split the gradient evenly among equals,
+as they do over all axes, and where PyTorch gives NaN (`hypot` and `arctan2` at 0, say) the slope is 0.
+
+## See where it matters
+
+A network whose gradients are often taken exactly at a kink trains by convention. `kinks("report")` shows where:
+
+```python
+import tinygrad_nn as tg
+
+x = tg.tensor([0.0, -1.0, 0.0], requires_grad=True)
+with tg.autograd.kinks("report") as report:
+    tg.relu(x).sum().backward()
+
+print(report)  # one row for each operation and line of your program
+for kink in report:
+    assert (kink.operation, kink.count, kink.elements) == ("relu", 2, ((0,), (2,)))
+```
+
+Both passes must be inside the block. Elements whose incoming gradient is 0 are not counted: nothing was taken there.
+`kinks("error")` raises a `KinkError` in the backward pass instead, with operation, line, elements and convention. Steps
+of forward mode are seen as well, and so are the kinks of derivatives (with the line of the operation they belong to).
+Outside such a block nothing is looked for, and nothing more is kept.
+
+## Choose another slope
+
+```python
+x = tg.tensor(0.0, requires_grad=True)
+with tg.autograd.kink_slopes(relu=0.5):
+    y = tg.relu(x)
+y.backward()
+assert x.grad.item() == 0.5
+```
+
+What is chosen is the slope by the first argument, for operations that run inside the block; an argument that ties with
+it gets the rest of 1. `kink_slopes(maximum=1.0)` gives all of the gradient to the first argument. Which operations let
+you choose, and from which range, says the last column. Bertoin, Bolte, Gerchinovitz and Pauwels ("Numerical influence
+of ReLU'(0) on backpropagation", NeurIPS 2021) show that the choice matters in 32 and 16 bit.
+
+## The conventions
+
+| operation | formula | at a kink, tie or jump | may be chosen |
+|---|---|---|---|\
+"""
+KINKS_FOOT = """\
+
+Functions composed of these and of `where` have conventions of their own, which are not reported, for `where` has no
+kink: `leaky_relu` and `elu` take the slope from the left of 0, `hardtanh` and `relu6` slope 0 at both bounds, as
+PyTorch does.
+
+What happens behind an infinite slope, and where gradients would be NaN, is on the page [NaN safety](nan_safety.md).
+"""
+
+
+def kink_table(ops: Iterable[Op]) -> str:
+    """The Markdown page of kinks."""
+    lines = [KINKS_HEAD]
+    for op in sorted(ops, key=lambda op: op.name):
+        if op.kink:
+            chosen = "" if op.slopes is None else f"{number(op.slopes[0])} … {number(op.slopes[1])}"
+            cells = [f"`{op.name}`", op.formula, convention(op), chosen]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, KINKS_FOOT])
+
+
 if __name__ == "__main__":
-    print(table(OPS.values()))
+    print(kink_table(OPS.values()) if sys.argv[1:] == ["kinks"] else table(OPS.values()))

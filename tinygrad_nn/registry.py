@@ -91,7 +91,8 @@ class Op:
         self.ordinary = not (self.variadic or self.selects or self.singular)
         if self.kind == "linear" and not self.joint:
             self.products = isinstance(self.vjps, Each) or len(self.vjps) > 1
-        if self.kind == "elementwise" and any(any(reads(rule, len(self.vjps))) for rule in self.vjps):
+        alike = isinstance(self.vjps, Each)
+        if self.kind == "elementwise" and (alike or any(any(reads(rule, len(self.vjps))) for rule in self.vjps)):
             self.looks = INFINITE if self.selects else UNUSED | SATURATED | INFINITE
         elif self.products:
             self.looks = UNUSED | INFINITE
