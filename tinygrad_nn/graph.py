@@ -32,7 +32,7 @@ _NOTHING: dict[str, Any] = {}  # the parameters of all nodes that are freed
 class Node:
     """One recorded operation: its parents, and what its derivative rules will need."""
 
-    open = False  # of a leaf: whether NumPy code holds its array, too
+    open = False  # whether NumPy code holds the array of the result, too: see `writes.py`
     __slots__ = (
         *("order", "op", "parents", "saved", "params", "shape", "dtype", "watch"),
         *("line", "origin", "part", "kink"),  # set by those who look on, and else missing
@@ -66,6 +66,13 @@ class Node:
         """How errors call it: the operation, and the line that ran it where that is known."""
         line = getattr(self, "line", None)
         return self.op.name if line is None else f"{self.op.name} at {line}"
+
+
+class OpenNode(Node):
+    """What a node becomes when NumPy code gets hold of the array of its result."""
+
+    __slots__ = ()
+    open = True
 
 
 class Part(Protocol):

@@ -110,7 +110,7 @@ def _of_arrays(function: Any) -> Any:
     """NumPy's own function on the arrays: what has no gradient to lose."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*(a.data if isinstance(a, Tensor) else a for a in args), **kwargs)
+        return function(*(a._array() if isinstance(a, Tensor) else a for a in args), **kwargs)
 
     return call
 

@@ -96,7 +96,7 @@ def _encode(value: Any, path: tuple[Any, ...], members: dict[str, Array]) -> Any
     if kind is complex:
         return {"complex": [value.real, value.imag]}
     if isinstance(value, Tensor):
-        return {"leaf" if value.requires_grad and value.is_leaf else "tensor": _add(value.data, path, members)}
+        return {"leaf" if value.requires_grad and value.is_leaf else "tensor": _add(value._array(), path, members)}
     if isinstance(value, np.generic):
         return {"scalar": _add(np.asarray(value), path, members)}
     if kind is np.ndarray or kind is np.memmap:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .errors import GraphError, describe, operation_error
-from .graph import Leaf, Node, Watch
+from .graph import Leaf, Node, OpenNode, Watch
 from .lines import user_line
 from .registry import OPS, Op
 from .writes import owner, print_of, writes
@@ -40,6 +40,8 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
         expose(parent)
         return
     view._origin = parent, op, params
+    if parent._node is not None and parent._node.open:
+        _open(view._node)
     if type(parent._node) is not Leaf:  # a recorded write into a leaf is refused
         views = getattr(parent, "_views", None)
         if views is None:
@@ -51,16 +53,29 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
 
 def expose(t: Any) -> None:
     """Note that the memory of `t` is known outside: a recorded write must reach it."""
-    if type(t._node) is Leaf:
-        t._node.open = True
+    _open(t._node)
     base = _base(t)
     base._exposed = True
-    if type(base._node) is Leaf:
-        base._node.open = True
+    _open(base._node)
+
+
+def _open(node: Node | Leaf | None) -> None:
+    if type(node) is Leaf:
+        node.open = True
+    elif node is not None:
+        node.__class__ = OpenNode
+
+
+def part(t: Any) -> None:
+    """Note that `t` gets another array: it is no longer a view, nor are its views."""
+    for view in [t, *(ref() for ref in getattr(t, "_views", ()))]:
+        if view is not None and hasattr(view, "_origin"):
+            expose(view)
+            del view._origin
 
 
 def foreign(argument: Any) -> bool:
-    """Whether NumPy code may write into the memory of an argument (that is not the result of a recorded operation)."""
+    """Whether NumPy code may write into the memory of an argument."""
     node = getattr(argument, "_node", argument)
     if node is argument:
         return isinstance(argument, np.ndarray)
@@ -125,6 +140,7 @@ def write(t: Any, result: Any, what: str) -> None:
         array[...] = value._data
         writes.note(array, what, user_line())
         base._node = value._node
+        expose(base)
     else:
         base._data, base._node = value._data, value._node
     _renew_views(base)

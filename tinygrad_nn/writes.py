@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -48,12 +49,17 @@ def contents(array: np.ndarray[Any, Any]) -> bytes:
 
 
 class Print:
-    """What was in the arrays that a node kept, when it kept them: None for those that are not compared."""
+    """What was in arrays that a node kept, when it kept them, by where they are: an argument, or a parameter."""
 
-    __slots__ = ("exact", "found")
+    __slots__ = ("found", "exact")
 
-    def __init__(self, found: list[bytes | None], exact: bool) -> None:
-        self.found, self.exact = found, exact
+    def __init__(self, exact: bool) -> None:
+        self.found: list[tuple[int | str, int, bytes]] = []  # in `saved`, or the name of a parameter and where in that
+        self.exact = exact
+
+    def add(self, where: int | str, part: int, array: np.ndarray[Any, Any]) -> None:
+        """Copy what is compared later."""
+        self.found.append((where, part, array.tobytes() if self.exact else contents(array)))
 
 
 class Stamp(NamedTuple):
@@ -84,29 +90,36 @@ class Writes:
         self.last = -1
         self._stamps: dict[int, Stamp] = {}
         self._loans: dict[int, Loan] = {}
+        self._lock = Lock()
+
+    def _next(self) -> int:
+        """The number of a new write. `last` must never go back, whichever thread writes."""
+        with self._lock:
+            self.last = next_order()
+            return self.last
 
     def note(self, array: np.ndarray[Any, Any], writer: str, line: Line | None = None) -> None:
         """`writer` has just changed `array`."""
         held_by = array if array.base is None else owner(array)
         key = id(held_by)
-        self.last = next_order()
+        order = self._next()
         known = self._stamps.get(key)  # of this very array: the entry of one that is gone went with it
         alive = known.alive if known else weakref.ref(held_by, lambda _: self._stamps.pop(key, None))
-        self._stamps[key] = Stamp(self.last, writer if line is None else f"{writer} ({line})", alive)
+        self._stamps[key] = Stamp(order, writer if line is None else f"{writer} ({line})", alive)
 
     def lend(self, array: np.ndarray[Any, Any], line: Line) -> None:
         """NumPy code gets hold of `array`, and may write into it from now on."""
         held_by = owner(array)
         key = id(held_by)
         known, now = self._loans.get(key), contents(held_by)
-        self.last = next_order()
+        order = self._next()
         if known is not None and known.contents != now:  # written since: too late for what was recorded before `known`
             stamp = self._stamps.get(key)
             if stamp is None or stamp.order < known.order:
                 alive = stamp.alive if stamp else weakref.ref(held_by, lambda _: self._stamps.pop(key, None))
                 self._stamps[key] = Stamp(known.order, _through_loan(known), alive)
         alive = known.alive if known else weakref.ref(held_by, lambda _: self._loans.pop(key, None))
-        self._loans[key] = Loan(self.last, line, now, alive)
+        self._loans[key] = Loan(order, line, now, alive)
 
     def check(self, node: Node) -> None:
         """Raise if something that `node` kept has been written since."""
@@ -126,9 +139,14 @@ class Writes:
 
     def compare(self, node: Node, found: Print) -> None:
         """Raise if something that `node` kept is not what it was when it was recorded."""
-        for (what, kept), before in zip(kept_by(node), found.found, strict=True):
-            if before is not None and before != (kept.tobytes() if found.exact else contents(kept)):
-                self.refuse(kept, node.order, node.name, what)
+        assert node.saved is not None
+        for where, part, before in found.found:
+            kept: Any = node.saved[where] if type(where) is int else node.params[where]  # type: ignore[index]
+            if type(kept) is tuple:
+                kept = kept[part]
+            if before != (kept.tobytes() if found.exact else contents(kept)):
+                self.check(node)  # knows more, if it was written through the Tensor API
+                what = "its result" if where == 0 else f"its argument {where}" if part < 0 else f"its {where}"
                 raise overwritten(node.name, what, kept, "NumPy code")
 
 
@@ -156,15 +174,19 @@ def kept_by(node: Node) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 def print_of(node: Node, outside: Sequence[bool], exact: bool = False) -> Print:
     """What a new node keeps. `outside`: which arguments NumPy code may write into; with `exact`, all of everything."""
-    found: list[bytes | None] = []
+    found = Print(exact)
     for i, kept in enumerate(node.saved or ()):
-        if isinstance(kept, np.ndarray):
-            found.append(kept.tobytes() if exact else contents(kept) if i and outside[i - 1] else None)
+        if isinstance(kept, np.ndarray) and (exact or (i and outside[i - 1])):
+            found.add(i, -1, kept)
     for name, value in node.params.items():
-        for kept in value if isinstance(value, tuple) else (value,):
-            if isinstance(kept, np.ndarray):
-                found.append(kept.tobytes() if exact else contents(kept) if name != "residual" else None)
-    return Print(found, exact)
+        if isinstance(value, np.ndarray):
+            if exact or name != "residual":
+                found.add(name, 0, value)
+        elif isinstance(value, tuple):
+            for part, kept in enumerate(value):
+                if isinstance(kept, np.ndarray):
+                    found.add(name, part, kept)
+    return found
 
 
 def overwritten(name: str, what: str, kept: np.ndarray[Any, Any], writer: str) -> GraphError:

@@ -218,8 +218,9 @@ def _fill(name: str, tensor: T, values: Any) -> T:
         raise DTypeError(f"{name}: {describe(tensor)} is not floating")
     if not tensor.is_leaf:
         raise ArgumentError(f"{name}: {describe(tensor)} is the result of an operation; fill a tensor nothing made")
-    tensor.data[...] = values
-    writes.note(tensor.data, name)
+    array = tensor._array()
+    array[...] = values
+    writes.note(array, name)
     return tensor
 
 

@@ -103,7 +103,7 @@ class Embedding(Module):
         """Draw starting values."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
-            self.weight.data[self.padding_idx] = 0
+            self.weight._array()[self.padding_idx] = 0
 
     def forward(self, indices: Any) -> Any:
         """Integers of any shape (...) to (..., embedding_dim)."""

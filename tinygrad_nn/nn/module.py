@@ -16,7 +16,7 @@ import numpy as np
 
 from .._types import Array, ArrayLike, DTypeLike
 from ..errors import ArgumentError, DTypeError, describe
-from ..tensor import HookHandle, Tensor, to_array
+from ..tensor import HookHandle, Tensor, fresh, to_array
 from ..writes import writes
 from . import hooks
 
@@ -273,7 +273,7 @@ class Module:
         for name, value in self._state(prefix):
             if name in state:
                 raise ArgumentError(f"state_dict: two parts of {type(self).__name__} are called {name!r}")
-            state[name] = value.data.copy()
+            state[name] = value._array().copy()
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
@@ -307,15 +307,15 @@ class Module:
             if name not in state_dict:
                 continue
             given = state_dict[name]
-            source = given.data if isinstance(given, Tensor) else np.asarray(given)
+            source = given._array() if isinstance(given, Tensor) else np.asarray(given)
             if source.shape != target.shape:
                 faults.append(f"wrong shape: {name} is {target.shape}, given {source.shape}")
             elif source.dtype != target.dtype:
                 faults.append(f"wrong dtype: {name} is {target.dtype}, given {source.dtype} (convert with to())")
-            elif not target.data.flags.writeable:
+            elif not target._array().flags.writeable:
                 faults.append(f"cannot be written: {name} is a read-only array")
             else:
-                loaded.append((target.data, source))
+                loaded.append((target._array(), source))
         if faults:
             raise ArgumentError(
                 f"load_state_dict: the state does not fit {type(self).__name__}; nothing was loaded\n  "
@@ -363,9 +363,9 @@ class Module:
         for tensor in [*self.parameters(), *self.buffers()]:
             if tensor.dtype.kind == "f" and tensor.dtype != chosen:
                 grad = tensor.grad
-                tensor.data = tensor.data.astype(chosen)
+                tensor._set_array(tensor._array().astype(chosen))
                 if grad is not None:
-                    tensor.grad = Tensor(grad.data.astype(chosen))
+                    tensor.grad = fresh(grad._array().astype(chosen))
         return self
 
     def half(self) -> Self:
