@@ -284,6 +284,14 @@ def test_a_backward_outside_the_recorded_operations_has_first_derivatives_only()
         tg.func.jvp(Outside.apply, (tg.tensor([2.0]),), (tg.tensor([1.0]),))
 
 
+def test_writing_through_numpy_into_what_was_saved_is_noticed() -> None:
+    array = np.array([1.0, 2.0])
+    y = Sine.apply(tg.asarray(array).requires_grad_()).sum()
+    array[0] = 5.0
+    with pytest.raises(GraphError, match="Sine needs its saved_tensors, .* but NumPy code"):
+        y.backward()
+
+
 def test_none_is_a_gradient_of_zero_in_both_modes() -> None:
     class Stop(tg.autograd.Function):
         @staticmethod

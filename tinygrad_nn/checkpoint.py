@@ -126,6 +126,8 @@ class _Part:
         for node in nodes:
             if isinstance(node, Node):
                 node.saved, node.params, node.part = None, nothing, self
+                if node.watch is not None:
+                    node.watch.kept = None
             self.orders.append(node.order)
             self.operations.append(node.op.name if isinstance(node, Node) else None)
 

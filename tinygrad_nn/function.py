@@ -18,6 +18,7 @@ from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
 from .ops.shape import concat, reshape, stack, sum_to
 from .registry import OPS, Each, Op
 from .tensor import Tensor, asarray, pull, wrap
+from .views import foreign, guard
 
 
 class FunctionContext:
@@ -122,7 +123,10 @@ class Function:
         }
         y = joined._data if any(isinstance(k, int) for k in kept) else None
         op = cls._operation()
-        whole = wrap(joined._data, Node(op, parents, (y, *parents), params, joined.shape, joined.dtype))
+        node = Node(op, parents, (y, *parents), params, joined.shape, joined.dtype)
+        whole = wrap(joined._data, node)
+        if any(map(foreign, args)):
+            guard(node, args)
         if mode is not True:
             notify(mode, op, args, {}, whole)
         if not several:
