@@ -275,10 +275,18 @@ log1p: Unary = elementwise(
     domain=[Reals(-0.8, 3.0)],
     analytic=True,
 )
+
+
+def _share(a: Any, b: Any) -> Any:
+    """eᵃ / (eᵃ + eᵇ); 0 where both are the same infinity, which no small step changes."""
+    stuck = (a == b) & isinf(a)
+    return where(stuck, 0.0, sigmoid(where(stuck, 0.0, a) - where(stuck, 0.0, b)))
+
+
 logaddexp: Binary = elementwise(
     "logaddexp",
     np.logaddexp,
-    [lambda t, _y, a, b: t * sigmoid(a - b), lambda t, _y, a, b: t * sigmoid(b - a)],
+    [lambda t, _y, a, b: t * _share(a, b), lambda t, _y, a, b: t * _share(b, a)],
     twin=np.logaddexp,
     formula="ln(eᵃ + eᵇ)",
 )
