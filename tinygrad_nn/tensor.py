@@ -805,7 +805,7 @@ def pull(
     if walk is not None:
         walk.__enter__()
     try:
-        return graph.reverse(
+        ends, owned = graph.reverse(
             seeds,
             targets=targets,
             wanted=wanted,
@@ -816,6 +816,9 @@ def pull(
             free=free,
             inspect=None if walk is None else walk.inspect,
         )
+        if walk is not None:
+            walk.ends(ends)
+        return ends, owned
     except Exception as error:
         _say_where(error)
         raise
@@ -871,6 +874,13 @@ def _observe(node: Node | Leaf, g: Any) -> Any:
     return t if isinstance(g, Tensor) else t._data
 
 
+def own(g: Tensor) -> Tensor:
+    """A recorded gradient in memory of its own: that of another input may be the same tensor."""
+    if type(g) is not Tensor or type(g._node) is Leaf:
+        return OPS["copy"].call(g)  # type: ignore[no-any-return]
+    return wrap(g._data.copy(), g._node)
+
+
 def _read_only(g: Any) -> Any:
     """A view that cannot be written through: other gradients of the walk may share the memory of `g`."""
     if isinstance(g, np.ndarray):
@@ -883,7 +893,7 @@ def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
     """Add a gradient to a leaf's, into the same memory where nothing is recorded."""
     old = leaf.grad
     if isinstance(g, Tensor):
-        leaf.grad = g if old is None else old + g
+        leaf.grad = own(g) if old is None else old + g
     elif old is None:
         leaf.grad = wrap(g if owned else g.copy("K"), None)
     elif old._node is not None:

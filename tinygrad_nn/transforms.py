@@ -8,7 +8,7 @@ from typing import Any, cast
 from . import graph
 from ._types import ArrayLike
 from .errors import ArgumentError, GraphError, describe
-from .tensor import Tensor, pull, seed, wrap
+from .tensor import Tensor, own, pull, seed, wrap
 
 
 def grad(
@@ -72,8 +72,10 @@ def gradients(
 
     def result(node: Any) -> Tensor | None:
         g = ends.get(node)
-        if g is None or isinstance(g, Tensor):
-            return g
+        if g is None:
+            return None
+        if isinstance(g, Tensor):
+            return own(g)
         return wrap(g if node in owned else g.copy(), None)
 
     return tuple(result(node) for node in sources)
