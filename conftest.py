@@ -14,6 +14,5 @@ def own_operations() -> Iterator[None]:
 
     before = dict(OPS)
     yield
-    if OPS != before:
-        OPS.clear()
-        OPS.update(before)
+    OPS.clear()
+    OPS.update(before)
