@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..registry import UNUSED
 from ..tensor import Tensor, plain_index
 from . import batching
 from .declare import linear
+from .elementwise import where
 from .shape import normalize_axis, reshape, shape_of
 
 
@@ -106,12 +108,25 @@ def _write(x: Any, value: Any, *, index: Any) -> Any:
     return result[()]
 
 
+def _written(g: Any, _y: Any, _x: Any, _v: Any, *, index: Any) -> Any:
+    """The gradient of the values: of those written to one element, only the last stayed there."""
+    g = _getitem(g, index=index)
+    if not repeats(index):
+        return g
+    places = np.arange(math.prod(_x.shape)).reshape(_x.shape)[index]
+    order = np.arange(places.size).reshape(places.shape)
+    last = np.empty(math.prod(_x.shape), np.intp)
+    last[places] = order
+    stayed = last[places] == order
+    return g if stayed.all() else where(stayed, g, 0.0)
+
+
 _index_update: Fn = linear(
     "index_update",
     _write,
     [
         lambda g, _y, _x, _v, *, index: _index_update(g, 0.0, index=index),
-        lambda g, _y, _x, _v, *, index: _getitem(g, index=index),
+        _written,
     ],
     joint=True,
     cases=(
@@ -119,6 +134,8 @@ _index_update: Fn = linear(
         case((3, 4), (), index=(slice(None), 2)),
         case((3, 4), (2, 4), index=np.array([2, 0])),
         case((3,), (2,), index=np.array([True, False, True])),
+        case((3,), (4,), index=np.array([2, 0, 2, 2])),
+        case((2, 3), (), index=(np.array([1, 1]), slice(None))),
     ),
     formula="x with x[index] replaced by the value",
     selects=UNUSED,
@@ -129,7 +146,7 @@ _index_update: Fn = linear(
 def index_update(x: ArrayLike, index: Index, value: ArrayLike) -> Any:
     """A copy of `x` in which `x[index]` is `value`; the gradient of what was replaced is zero.
 
-    Do not name an element twice: NumPy keeps one of the values, and each would get the full gradient.
+    Of several values for one element the last stays, and has the gradient.
 
     >>> import tinygrad_nn as tg
     >>> tg.index_update(tg.tensor([1.0, 2.0]), 0, 5.0)
