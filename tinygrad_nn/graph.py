@@ -204,7 +204,7 @@ def reverse(
         op = node.op
         care = 0
         if loose or not op.ordinary:
-            care = careful.enter(node)
+            care = careful.enter(node, saved)
             if op.variadic:
                 saved = saved[:1]  # handing all arguments to the rule of each would take quadratic time
         i = -1

@@ -36,7 +36,6 @@ Rules = Sequence[Rule]
 # they anything; zeros for elements that came out too small or too large, which are not NaN (`maximum` and its like let
 # NaN through); infinities.
 UNUSED, SATURATED, INFINITE = 1, 2, 4
-SINGULAR = 8
 
 
 class Spec(NamedTuple):
@@ -76,7 +75,7 @@ class Op:
     residual: bool = False
     joint: bool = False
     selects: int = 0  # sends exact zeros back to what it did not use: a constant of `strong_zero`
-    singular: int = 0  # SINGULAR if somewhere its slope is infinite and its value is not
+    singular: Callable[..., bool] | None = None  # (y, *arguments): whether slopes of finite values may be infinite
     products: bool = False  # each element of a cotangent is a sum of products; linear operations that multiply are so
     silent: Callable[..., Any] | None = None  # (cotangent == 0, **params): where no element of it reaches an argument
     variadic: bool = False  # joint, of any number of arguments: the rules are given none of them

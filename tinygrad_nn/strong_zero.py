@@ -27,6 +27,9 @@ from .graph import AnyNode, Fit, Node, Unpack
 from .modes import inspected_walk
 from .registry import INFINITE, OPS, UNUSED, Op, Rule, reads
 
+WATCHED = 8  # beside what a cotangent holds: what a rule makes of it may be infinite
+_ARRAYS = (np.ndarray, np.generic)
+
 
 class Careful:
     """The careful part of one reverse walk: which nodes have a loose cotangent, and what their rules make of it."""
@@ -35,10 +38,13 @@ class Careful:
 
     def __init__(self, seeds: dict[AnyNode, Any]) -> None:
         # zeros among given cotangents (the rows of a Jacobian, say) ask for nothing of these elements
-        self.loose = {node: UNUSED for node, g in seeds.items() if g.size > 1 and not values(g).all()}
+        self.loose: dict[AnyNode, int] = {}
+        for node, g in seeds.items():
+            if g.shape and not values(g).all():
+                self.loose[node] = UNUSED
         self._quiet: Any = None
 
-    def enter(self, node: Node) -> int:
+    def enter(self, node: Node, saved: tuple[Any, ...]) -> int:
         """The walk has come to `node`: note what its parents get from it. What to look out for in that, or 0."""
         op, loose = node.op, self.loose
         known = loose.get(node, 0)
@@ -51,7 +57,7 @@ class Careful:
         if care and self._quiet is None:  # once for the rest of the walk: it takes as long as a small rule
             self._quiet = np.errstate(invalid="ignore")
             self._quiet.__enter__()
-        return care | op.singular
+        return care | WATCHED if op.singular is not None and op.singular(*saved) else care
 
     def mend(
         self, care: int, node: Node, i: int, g: Any, pulled: Any, saved: tuple[Any, ...], params: dict[str, Any]
@@ -61,7 +67,7 @@ class Careful:
         if care & op.looks and has_nan(pulled):
             weak = _call("isinf", g) if care & INFINITE else None
             pulled = _repaired(op, i, op.vjps[i], g, weak, pulled, saved, params)
-        if op.singular and has_infinity(pulled):
+        if care & WATCHED and has_infinity(pulled):
             parent = node.parents[i]
             if parent is not None:
                 self.loose[parent] = self.loose.get(parent, 0) | INFINITE
@@ -104,6 +110,8 @@ def push(op: Op, i: int, t: Any, saved: tuple[Any, ...], params: dict[str, Any])
 def has_nan(x: Any) -> bool:
     """Whether a cotangent holds a NaN: `argmax` stops at one, makes no temporary, and raises no warning."""
     data = values(x)
+    if not data.ndim:
+        return bool(data != data)
     if not data.size:
         return False
     top = data.item(data.argmax())
@@ -118,7 +126,7 @@ def has_infinity(x: Any) -> bool:
 
 def values(x: Any) -> Any:
     """The array of a Tensor (inside vmap: of the whole batch), or an array itself."""
-    if isinstance(x, np.ndarray | np.generic):
+    if isinstance(x, _ARRAYS):
         return x
     while hasattr(x, "full"):  # inside vmap, where asking for the array raises an error
         x = x.full

@@ -16,7 +16,7 @@ import numpy as np
 from .._types import Array, ArrayLike, Binary, Fn, Scalar, Unary
 from ..domains import Reals, case
 from ..errors import BatchError
-from ..registry import OPS, SATURATED, SINGULAR, UNUSED
+from ..registry import OPS, SATURATED, UNUSED
 from ..tensor import Tensor, wrap
 from . import batching, special
 from .declare import elementwise, linear, nondifferentiable
@@ -81,7 +81,7 @@ power: Binary = elementwise(
     domain=[_POSITIVE, Reals()],
     ties="0 to the power 0 has slope 0 in both arguments",
     kink=lambda _y, a, b: (a == 0) & (b < 1),
-    singular=SINGULAR,
+    singular=lambda _y, _a, b: not (isinstance(b, int | float) and b >= 1),
     analytic=True,
 )
 negative: Unary = elementwise(
@@ -110,7 +110,7 @@ sqrt: Unary = elementwise(
     formula="√x",
     domain=[_POSITIVE],
     kink=lambda y, _x: y == 0,
-    singular=SINGULAR,
+    singular=lambda _y, _x: True,
     analytic=True,
 )
 cbrt: Unary = elementwise(
@@ -121,7 +121,7 @@ cbrt: Unary = elementwise(
     formula="∛x",
     domain=[_NONZERO],
     kink=lambda y, _x: y == 0,
-    singular=SINGULAR,
+    singular=lambda _y, _x: True,
 )
 absolute: Unary = elementwise(
     "absolute",
@@ -311,7 +311,7 @@ arcsin: Unary = elementwise(
     twin=np.arcsin,
     formula="arcsin x",
     kink=lambda _y, x: abs(x) == 1,
-    singular=SINGULAR,
+    singular=lambda _y, _x: True,
     domain=[_INSIDE_ONE],
     analytic=True,
 )
@@ -322,7 +322,7 @@ arccos: Unary = elementwise(
     twin=np.arccos,
     formula="arccos x",
     kink=lambda _y, x: abs(x) == 1,
-    singular=SINGULAR,
+    singular=lambda _y, _x: True,
     domain=[_INSIDE_ONE],
     analytic=True,
 )
@@ -370,7 +370,7 @@ arccosh: Unary = elementwise(
     twin=np.arccosh,
     formula="arccosh x",
     kink=lambda y, _x: y == 0,
-    singular=SINGULAR,
+    singular=lambda _y, _x: True,
     domain=[_OUTSIDE_ONE],
     analytic=True,
 )
