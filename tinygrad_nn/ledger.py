@@ -88,8 +88,9 @@ def memory() -> MemoryReport:
     True
     """
     objects = gc.get_objects()
-    tensors = [t for t in objects if isinstance(t, Tensor)]
-    nodes = sorted((n for n in objects if isinstance(n, Node)), key=lambda n: n.order)
+    # by type: `isinstance` asks an object for its class, and the lazy ones of other libraries answer with warnings
+    tensors = [t for t in objects if issubclass(type(t), Tensor)]
+    nodes = sorted((n for n in objects if type(n) is Node), key=lambda n: n.order)
     leaves = {id(t._node): t._node for t in tensors if isinstance(t._node, Leaf)}
     leaves |= {id(p): p for n in nodes for p in n.parents if isinstance(p, Leaf)}
     ledger = _Ledger()
