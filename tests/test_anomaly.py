@@ -216,6 +216,26 @@ def test_a_gradient_scattered_by_an_index() -> None:
     assert (a.operation, a.indices, a.kind) == ("getitem", ((2,),), "inf")
 
 
+def test_a_sum_of_gradients_that_overflows() -> None:
+    x = leaf(1e-300)
+    a = caught(lambda: (x * 1e308 + x * 1e308).sum().backward())
+    assert (a.kind, a.made, a.operation) == ("inf", False, "")
+    assert "a gradient has 1 inf among 1 elements, at [0]: it was given so, or is a sum that overflowed" in a.text
+
+
+def test_the_first_of_several_operations_is_named() -> None:
+    x = leaf(0.0, 1.0)
+    a = caught(lambda: (tg.sqrt(tg.exp(x) * x) * 2.0).sum().backward())
+    assert (a.operation, a.phase, a.count) == ("sqrt", "backward", 1)
+    assert not [n for n in ("multiply", "exp") if n in a.text]
+
+
+def test_hints_how_to_wait_for_backward() -> None:
+    with pytest.raises(AnomalyError) as error, detect_anomaly():
+        tg.log(leaf(-1.0))
+    assert error.value.__notes__ == ["If a mask or `where` is to drop it: detect_anomaly(nan='ignore')."]
+
+
 def test_both_passes_must_be_inside_but_either_is_looked_at() -> None:
     y = tg.sqrt(leaf(0.0))
     a = caught(lambda: y.sum().backward())
@@ -299,6 +319,21 @@ def huge_but_finite_numbers() -> None:
     (x * 1e-30).sum().backward()
 
 
+def infinite_slopes_that_exact_zeros_take_away() -> None:
+    x = leaf(0.0, 3.0)
+    tg.sqrt(x**2).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [0.0, 1.0])  # type: ignore[union-attr]
+    x = leaf(0.0, 3.0)
+    tg.where(x.data > 0, tg.sqrt(x), x).sum().backward()
+    tg.sqrt(x[x.data > 0]).sum().backward()
+    tg.linalg.norm(leaf(0.0, 0.0)).backward()
+
+
+def an_infinity_on_the_way() -> None:
+    """1 / exp(800) is 0, and its derivative, too."""
+    (1.0 / (1.0 + tg.exp(leaf(800.0).detach())) * leaf(2.0)).sum().backward()
+
+
 def infinity_as_a_bound() -> None:
     tg.clip(leaf(1.0, 2.0), -INF, INF).sum().backward()
     tg.minimum(leaf(1.0, 2.0), INF).sum().backward()
@@ -316,12 +351,14 @@ def nothing_at_all() -> None:
         logarithm_of_zero_not_taken,
         stable_functions_at_large_numbers,
         huge_but_finite_numbers,
+        infinite_slopes_that_exact_zeros_take_away,
+        an_infinity_on_the_way,
         infinity_as_a_bound,
         nothing_at_all,
     ],
 )
 def test_no_false_alarm(program: Callable[[], None]) -> None:
-    with detect_anomaly(), np.errstate(divide="ignore"):
+    with detect_anomaly(), np.errstate(divide="ignore", over="ignore"):
         program()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn import modes
+from tinygrad_nn.autograd import detect_anomaly, record_lines
 from tinygrad_nn.errors import GraphError, ShapeError
 from tinygrad_nn.modes import Inspector
 
@@ -182,6 +185,26 @@ def test_functions_and_traces_are_seen() -> None:
         tg.func.grad(lambda a: a * x)(x)  # a stands for x, linked to it
     assert log.names == ["Twice", "positive", "multiply", "multiply"][: len(log.names)]
     assert log.names[:3] == ["Twice", "positive", "multiply"]
+
+
+@pytest.mark.parametrize("mode", [record_lines, detect_anomaly, tg.autograd.kinks], ids=lambda mode: mode.__name__)
+@pytest.mark.parametrize("order", [1, 2])
+def test_nothing_keeps_a_graph_that_was_looked_at(mode: type[Inspector], order: int) -> None:
+    values = np.ones(3)
+    kept = weakref.ref(values)
+    gc.disable()
+    try:
+        with mode():
+            x = tg.asarray(values)
+            x.requires_grad = True
+            g = tg.tanh(x * x).sum()
+            for _ in range(order):
+                (g,) = tg.autograd.grad(g.sum(), x, create_graph=True)  # type: ignore[assignment]
+            tg.func.jvp(tg.exp, (x,), (x,))
+            del x, g, values
+            assert kept() is None
+    finally:
+        gc.enable()
 
 
 # -- lines -----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ class detect_anomaly(Inspector):
     say what happens as soon as an operation makes one: `"raise"`, `"warn"` (an `AnomalyWarning`) or `"ignore"`.
     Infinities are ignored unless you ask: masks of -inf and `log(0)` where `where` takes the other branch are no
     faults. To see overflow, say `inf="warn"`. Whatever they say, `backward` raises when it starts from a result that a
-    NaN or a computed infinity has reached, naming where that was made; and at the first gradient that is not finite.
+    NaN or a computed infinity has reached, naming where that was made; and when a gradient it leaves or returns is not
+    finite, naming the first operation that made it so from finite numbers. With `nan="ignore"`, then, a NaN that
+    `where` or a mask drops is no fault.
 
     Backward also refuses arrays that anything, NumPy code included, has changed since an operation kept them.
 
@@ -79,18 +81,38 @@ class detect_anomaly(Inspector):
                 raise AnomalyError(replace(origin, text=f"backward starts from what is not finite: {origin.text}"))
 
     def pulled(self, node: Any, i: int, g: Any, pulled: Any) -> None:
-        """Look at a cotangent."""
-        _judge_step("backward", node, i, g, pulled)
+        """Look at a cotangent; what is not finite in it is remembered, because an exact zero may take it away again."""
+        parent = node.parents[i]
+        self._remember("backward", node, i, g, pulled, node, parent)
 
     def pushed(self, node: Any, i: int, t: Any, pushed: Any) -> None:
         """Look at a tangent."""
-        _judge_step("tangent", node, i, t, pushed)
+        self._remember("tangent", node, i, t, pushed, node.parents[i], node)
+
+    def ends(self, found: dict[AnyNode, Any]) -> None:
+        """Refuse gradients and tangents that are not finite."""
+        walk = in_walk()
+        assert walk is not None
+        for node, g in found.items():
+            if not is_finite(values(g)):
+                raise AnomalyError(walk.notes[self].get(node) or _sum(values(g)))
+
+    def _remember(
+        self, phase: Literal["backward", "tangent"], node: Node, i: int, g: Any, made: Any, giver: Any, taker: Any
+    ) -> None:
+        walk = in_walk()
+        assert walk is not None
+        known = walk.notes[self]
+        if taker not in known and not is_finite(made.values if type(made) is Scatter else values(made)):
+            known[taker] = known.get(giver) or _in_step(phase, node, i, g, made)
 
     def _report(self, anomalies: Sequence[Anomaly], line: Line) -> None:
         for anomaly in anomalies:
             action = self._actions[anomaly.kind]
             if action == "raise":
-                raise AnomalyError(anomaly)
+                error = AnomalyError(anomaly)
+                error.add_note(f"If a mask or `where` is to drop it: detect_anomaly({anomaly.kind.lower()}='ignore').")
+                raise error
             if action == "warn":
                 warnings.warn_explicit(str(anomaly), AnomalyWarning, line.file, line.number)
 
@@ -218,17 +240,21 @@ def _given(kind: Kind, op: Op, k: int, array: Any, line: Line) -> Anomaly:
     return Anomaly(kind, op.name, str(line), "forward", indices, count, (), False, text)
 
 
-def _judge_step(phase: Literal["backward", "tangent"], node: Node, i: int, g: Any, found: Any) -> None:
-    """Raise if `found`, which the derivative of `node` by argument `i` made of `g`, is not finite."""
+def _sum(g: Any) -> Anomaly:
+    """A gradient that no step made: given, or the sum of finite ones."""
+    kind: Kind = "NaN" if np.isnan(g).any() else "inf"
+    indices, count, where = _places(kind, TESTS[kind](g))
+    text = f"a gradient has {where}: it was given so, or is a sum that overflowed"
+    return Anomaly(kind, "", "", "backward", indices, count, (), False, text)
+
+
+def _in_step(phase: Literal["backward", "tangent"], node: Node, i: int, g: Any, found: Any) -> Anomaly:
+    """What is not finite in `found`, which the derivative of `node` by argument `i` made of `g`."""
     if type(found) is Scatter:
-        if is_finite(found.values):
-            return
         whole = np.zeros(found.shape, found.dtype)
         found.add_to(whole)
     else:
         whole = values(found)
-        if is_finite(whole):
-            return
     op, t = node.op, values(g)
     kind: Kind = "NaN" if np.isnan(whole).any() else "inf"
     indices, count, where = _places(kind, TESTS[kind](whole))
@@ -250,7 +276,7 @@ def _judge_step(phase: Literal["backward", "tangent"], node: Node, i: int, g: An
     if not is_finite(t):
         text += f"; that {carrier} came in so: given, from a hook, or a sum that overflowed"
     before = _first(getattr(node, "origin", None))
-    raise AnomalyError(Anomaly(kind, op.name, line, phase, indices, count, inputs, is_finite(t), text, before))
+    return Anomaly(kind, op.name, line, phase, indices, count, inputs, is_finite(t), text, before)
 
 
 def _places(kind: Kind, bad: Any) -> tuple[tuple[tuple[int, ...], ...], int, str]:

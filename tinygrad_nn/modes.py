@@ -154,6 +154,9 @@ class Inspector(Mode):
     def pushed(self, node: AnyNode, i: int, t: Any, pushed: Any) -> None:
         """A forward walk made `pushed`, a part of the tangent of `node`, from `t`, the tangent of argument `i`."""
 
+    def ends(self, found: dict[AnyNode, Any]) -> None:
+        """A walk is over: the cotangents of all leaves and targets it met, or the tangents of the results."""
+
 
 class record_lines(Inspector):
     """Operations recorded inside know the line of the program that ran them, and errors of `backward` name it.
@@ -183,10 +186,10 @@ class Walk:
     def __init__(self, inspectors: Inspectors, method: Literal["pulled", "pushed"], unpack: Any) -> None:
         base = getattr(Inspector, method)
         self._seen_by = [getattr(i, method) for i in inspectors if getattr(type(i), method) is not base]
-        self.inspect: Inspect | None = self._show if self._seen_by else None
         self._unpack = unpack
-        self.unpack: Any = None if unpack is None else self._open
         self._method = method
+        self._inspectors = inspectors
+        self.notes: dict[Inspector, dict[AnyNode, Any]] = {i: {} for i in inspectors}  # what each wants to remember
         self._node: Any = None
         self._outer: Walk | None = None
 
@@ -196,6 +199,23 @@ class Walk:
 
     def __exit__(self, *exc: object) -> None:
         _walk.set(self._outer)
+
+    # Not attributes: methods that an object holds of itself are a cycle, which would keep graphs alive.
+
+    @property
+    def inspect(self) -> Inspect | None:
+        """What the walk is to call at each step."""
+        return self._show if self._seen_by else None
+
+    @property
+    def unpack(self) -> Any:
+        """What the walk is to open nodes with."""
+        return None if self._unpack is None else self._open
+
+    def ends(self, found: dict[AnyNode, Any]) -> None:
+        """Show what the walk found."""
+        for inspector in self._inspectors:
+            inspector.ends(found)
 
     def line(self) -> Line:
         """The line of the operation the walk has come to; if that is not known, of the walk."""

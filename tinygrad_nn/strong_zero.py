@@ -89,6 +89,7 @@ def forward(
         if walk is not None:  # whoever looks at each step is shown the right ones only
             with walk:
                 graph.forward(nodes, tangents, unpack=walk.unpack, fit=fit, push=push, inspect=walk.inspect)
+                walk.ends({node: tangents[node] for node in ends if node is not None and node in tangents})
             return
         graph.forward(nodes, tangents, unpack=unpack, fit=fit)
         if any(has_nan(tangents[node]) for node in ends if node in tangents):
