@@ -312,7 +312,7 @@ def test_inner_choice_wins_and_threads_do_not_share_it() -> None:
 @pytest.mark.parametrize(
     ("slopes", "message"),
     [
-        ({"rellu": 0.5}, "rellu is no operation; those that have are absolute, clip, maximum, minimum, relu"),
+        ({"rellu": 0.5}, "rellu is no operation; those that have are absolute, clip, hardtanh, maximum, minimum, relu"),
         ({"exp": 0.5}, "exp has no slope to choose"),
         ({"relu": 1.5}, "relu=1.5 is not a number from 0 to 1"),
         ({"relu": "half"}, "relu='half' is not a number from 0 to 1"),

@@ -10,7 +10,17 @@ import numpy as np
 from ._types import ArrayLike, DTypeLike
 from .batched import every_value
 from .errors import ArgumentError, DTypeError, describe
-from .ops.elementwise import clip, erf, expm1, greater, softplus, tanh, where
+from .ops.elementwise import (
+    clip,
+    erf,
+    expm1,
+    greater,
+    hardtanh as _hardtanh,
+    leaky_relu as _leaky_relu,
+    softplus,
+    tanh,
+    where,
+)
 from .ops.shape import astype
 from .random import default_generator, floats
 from .tensor import Tensor, constant, to_array
@@ -43,8 +53,7 @@ def leaky_relu(x: ArrayLike, negative_slope: ArrayLike = 0.01) -> Any:
     >>> tg.functional.leaky_relu(tg.tensor([-2.0, 3.0]), 0.5)
     tensor([-1.,  3.])
     """
-    a = operand(x)
-    return where(a > 0, a, a * negative_slope)
+    return _leaky_relu(operand(x), negative_slope)
 
 
 def elu(x: ArrayLike, alpha: float = 1.0) -> Any:
@@ -86,8 +95,7 @@ def hardtanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """
     if not min_val < max_val:
         raise ArgumentError(f"hardtanh: min_val {min_val} must be less than max_val {max_val}")
-    a = operand(x)
-    return where(a <= min_val, min_val, where(a >= max_val, max_val, a))
+    return _hardtanh(operand(x), min_val, max_val)
 
 
 def relu6(x: ArrayLike) -> Any:

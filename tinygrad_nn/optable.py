@@ -127,9 +127,9 @@ of ReLU'(0) on backpropagation", NeurIPS 2021) show that the choice matters in 3
 """
 KINKS_FOOT = """\
 
-Functions composed of these and of `where` have conventions of their own, which are not reported, for `where` has no
-kink: `leaky_relu` and `elu` take the slope from the left of 0, `hardtanh` and `relu6` slope 0 at both bounds, as
-PyTorch does.
+Functions composed of these inherit their conventions: `relu6` is `hardtanh`. Those made with `where` take the slope of
+the branch it takes, and are not reported, for `where` has no kink: `elu` takes the slope from the left of 0, as PyTorch
+does.
 
 What happens behind an infinite slope, and where gradients would be NaN, is on the page [NaN safety](nan_safety.md).
 """

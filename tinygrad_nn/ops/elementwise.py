@@ -564,6 +564,32 @@ relu: Unary = elementwise(
     kink=lambda _y, x: x == 0,
     slopes=(0.0, 1.0),
 )
+leaky_relu: Binary = elementwise(
+    "leaky_relu",
+    lambda x, slope: np.where(x > 0, x, x * slope)[()],
+    [lambda t, _y, x, slope: where(x > 0, t, t * slope), lambda t, _y, x, _slope: t * x * (x < 0)],
+    reference=lambda x, slope: np.maximum(x, 0) + slope * np.minimum(x, 0),
+    formula="x where it is above 0, else slope · x",
+    domain=[_NONZERO, Reals(0.01, 0.5)],
+    ties="the slope at 0 is that of negative x",
+    kink=lambda _y, x, slope: (x == 0) & (slope != 1),
+)
+hardtanh: Fn = elementwise(
+    "hardtanh",
+    np.clip,
+    [
+        lambda t, _y, x, low, high: t * ((x > low) & (x < high)),
+        lambda t, _y, x, low, _high: t * (x <= low),
+        lambda t, _y, x, _low, high: t * (x >= high),
+    ],
+    reference=lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    formula="x, but no less than low and no more than high (which is above low)",
+    selects=SATURATED,
+    domain=[Reals(-3.0, 3.0, avoid=(-1.0, 1.0)), Reals(-1.05, -0.95), Reals(0.95, 1.05)],
+    ties="at a bound the gradient goes to the bound",
+    kink=lambda _y, x, low, high: (x == low) | (x == high),
+    slopes=(0.0, 1.0),
+)
 silu: Unary = elementwise(
     "silu",
     lambda x: x * _sigmoid(x),
