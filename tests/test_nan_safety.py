@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 import tinygrad_nn as tg
+from tinygrad_nn.registry import OPS
+
+from . import strategies
 
 INF, NAN = np.inf, np.nan
 F = tg.nn.functional
@@ -309,6 +313,32 @@ def test_selected_elements_alone_decide(select: str, data: st.DataObject) -> Non
         np.testing.assert_array_equal(np.where(np.isnan(wanted), NAN, x.grad.data), wanted)
         (recorded,) = gradients(through, (values,), create_graph=True)
         np.testing.assert_array_equal(recorded.data, x.grad.data)
+
+
+ELEMENTWISE = sorted(name for name, op in OPS.items() if op.kind == "elementwise")
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_every_elementwise_operation_behind_a_selection(name: str) -> None:
+    """Whatever the elements left out are, their gradient is 0 and that of the others as if they were not there."""
+    op = OPS[name]
+    count = len(op.vjps)
+    drawn = strategies.sample(op.domain, ((4,),) * count, np.random.default_rng(0))
+    wild = np.array(list(itertools.product([NAN, INF, -INF, 0.0, -1.0, 1e300], repeat=count))).T
+    chosen = np.arange(4 + wild.shape[1]) < 4
+    alone = [tg.tensor(a, requires_grad=True) for a in drawn]
+    op.call(*alone).sum().backward()
+    full = [tg.tensor(np.concatenate([a, w]), requires_grad=True) for a, w in zip(drawn, wild, strict=True)]
+    for create in (False, True):
+        found = tg.autograd.grad(tg.where(chosen, op.call(*full), 0.0).sum(), full, create_graph=create)
+        for got, one in zip(found, alone, strict=True):
+            assert got is not None
+            np.testing.assert_array_equal(got.data[chosen], one.grad.data)  # type: ignore[union-attr]
+            np.testing.assert_array_equal(got.data[~chosen], 0.0)
+    total = sum((g.sum() for g in found if g is not None), start=tg.tensor(0.0))
+    if total.requires_grad:
+        for got in tg.autograd.grad(total, full, allow_unused=True):
+            assert got is None or not np.any(got.data[~chosen])  # NaN is true, too
 
 
 # Where PyTorch gives a number, it is ours, but for ties of `max` over an axis, which it gives to one of the equals.
