@@ -18,7 +18,7 @@ LEVELS = [
     ["writes"],
     ["domains", "graph", "tree", "differences"],
     ["registry", "modes"],
-    ["strong_zero", "views"],
+    ["strong_zero", "sums", "views"],
     ["tensor"],
     ["batched"],
     ["ops", "creation", "random"],

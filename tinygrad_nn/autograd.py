@@ -3,7 +3,7 @@
 from .anomaly import detect_anomaly
 from .check import GradcheckResult, gradcheck, gradgradcheck
 from .checkpoint import checkpoint, checkpoint_sequential
-from .errors import Anomaly, AnomalyError, AnomalyWarning, GradcheckError, KinkError
+from .errors import Anomaly, AnomalyError, AnomalyWarning, GradcheckError, GraphKeptWarning, KinkError
 from .function import Function, FunctionContext
 from .kinks import Kink, kink_slopes, kinks
 from .ledger import KeptMemory, MemoryReport, memory
@@ -19,6 +19,7 @@ __all__ = [
     "FunctionContext",
     "GradcheckError",
     "GradcheckResult",
+    "GraphKeptWarning",
     "KeptMemory",
     "Kink",
     "KinkError",

@@ -108,6 +108,15 @@ class FloatFlag(AnomalyError):
         self.settle = settle  # (operation, arguments, parameters, whether it will be recorded) -> its result
 
 
+class GraphKeptWarning(UserWarning):
+    """A running sum of results keeps all their graphs alive: `loss_sum += loss` for `loss_sum += loss.item()`.
+
+    >>> import warnings
+    >>> import tinygrad_nn as tg
+    >>> warnings.simplefilter("ignore", tg.autograd.GraphKeptWarning)  # where that is meant
+    """
+
+
 class AnomalyWarning(RuntimeWarning):
     """What `AnomalyError` says, where a warning was asked for."""
 

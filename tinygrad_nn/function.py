@@ -18,7 +18,7 @@ from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
 from .ops.shape import concat, reshape, stack, sum_to
 from .registry import OPS, Each, Op
 from .tensor import Tensor, asarray, pull, wrap
-from .views import foreign, guard
+from .views import foreign, guard, link
 
 
 class FunctionContext:
@@ -130,6 +130,8 @@ class Function:
         if mode is not True:
             notify(mode, op, args, {}, whole)
         if not several:
+            for a in args:  # a forward may return one of them, or a view of it
+                link(whole, a, op, params)
             return whole
         pieces = _pieces(whole, specs)
         return tuple(p if s else y.detach() for y, p, s in zip(outputs, pieces, smooth, strict=True))

@@ -32,10 +32,11 @@ _NOTHING: dict[str, Any] = {}  # the parameters of all nodes that are freed
 class Node:
     """One recorded operation: its parents, and what its derivative rules will need."""
 
+    count: int  # how many results this is the sum of; set by in-place additions only, see `sums.py`
     open = False  # whether NumPy code holds the array of the result, too: see `writes.py`
     __slots__ = (
         *("order", "op", "parents", "saved", "params", "shape", "dtype", "watch"),
-        *("line", "origin", "part", "kink"),  # set by those who look on, and else missing
+        *("line", "count", "origin", "part", "kink"),  # set by those who look on, and else missing
     )
 
     line: Line  # where the user's program made it; set by inspectors only, see `modes.py` and `name`

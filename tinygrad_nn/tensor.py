@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import graph, views
+from . import graph, sums, views
 from .errors import (
     ArgumentError,
     BatchError,
@@ -226,6 +226,8 @@ class Tensor:
         """The only element, as a Python number."""
         if self._data.size != 1:
             raise ArgumentError(f"item: {describe(self)} has {self.size} elements, not one")
+        if isinstance(self._node, Node):
+            sums.read(self._node)
         return self._data.item()
 
     def tolist(self) -> Any:
@@ -325,6 +327,8 @@ class Tensor:
         if not np.can_cast(result.dtype, self.dtype, "same_kind"):
             raise operation_error(f"in-place {name}", (self, other), TypeError(f"the result is {result.dtype}"))
         if result._node is not None or (self._node is not None and is_grad_enabled()):
+            if name == "add" and isinstance(result._node, Node):
+                sums.added(self._node, result._node.parents[1], result._node)
             if result.dtype != self.dtype:
                 result = OPS["astype"].call(result, dtype=self.dtype)
             views.write(self, result, f"in-place {name}")

@@ -135,6 +135,7 @@ def write(t: Any, result: Any, what: str) -> None:
             f"{what}: {which} a leaf that requires a gradient, and its old value would be lost to backward. "
             "Write under no_grad(), or into a copy."
         )
+    views = _views_of(base, what)
     array = base._data
     if getattr(base, "_exposed", False) and isinstance(array, np.ndarray):
         array[...] = value._data
@@ -143,7 +144,10 @@ def write(t: Any, result: Any, what: str) -> None:
         expose(base)
     else:
         base._data, base._node = value._data, value._node
-    _renew_views(base)
+    for view in views:
+        parent, op, params = view._origin
+        again = op.call(parent, **params)
+        view._data, view._node = again._data, again._node
 
 
 def _put_back(view: Any, origin: tuple[Any, Op, dict[str, Any]], value: Any, what: str) -> Any:
@@ -159,15 +163,19 @@ def _put_back(view: Any, origin: tuple[Any, Op, dict[str, Any]], value: Any, wha
     )
 
 
-def _renew_views(base: Any) -> None:
-    """Make all living views of `base`, and theirs, again."""
-    stack = [base]
+def _views_of(base: Any, what: str) -> list[Any]:
+    """The living views of `base`, and theirs, each after what it was made from; refused if one cannot be made again."""
+    found, stack = [], [base]
     while stack:
-        parent = stack.pop()
-        for ref in list(getattr(parent, "_views", ())):
+        for ref in getattr(stack.pop(), "_views", ()):
             view = ref()
-            if view is not None:
-                _, op, params = view._origin
-                again = op.call(parent, **params)
-                view._data, view._node = again._data, again._node
+            if view is not None and hasattr(view, "_origin"):
+                op = view._origin[1]
+                if not hasattr(op, "call"):
+                    raise GraphError(
+                        f"{what}: {describe(view)}, the result of {op.name}, shares memory with {describe(base)}, and "
+                        "would have to follow the write, which cannot be recorded. Write into a copy."
+                    )
+                found.append(view)
                 stack.append(view)
+    return found
