@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import warnings
@@ -14,6 +15,7 @@ import pytest
 import tinygrad_nn as tg
 from tinygrad_nn.autograd import AnomalyError, AnomalyWarning, detect_anomaly
 from tinygrad_nn.errors import ArgumentError, GraphError, TinygradError
+from tinygrad_nn.registry import OPS
 
 INF = float("inf")
 
@@ -164,6 +166,36 @@ def test_numpys_settings_are_put_back() -> None:
             tg.log(tg.tensor(-1.0))
         with pytest.raises(AnomalyError):
             tg.log(tg.tensor(-1.0))
+
+
+def makes_nan(op: Any) -> list[tuple[Any, ...]]:
+    """Arguments, all elements alike, of which `op` makes a NaN."""
+    found: list[tuple[Any, ...]] = []
+    for numbers in itertools.product((-2.0, 0.0, 0.5, 2.0, INF, -INF), repeat=len(op.domain)):
+        args = tuple(np.full((2, 2), n) for n in numbers)
+        try:
+            with np.errstate(all="ignore"):
+                y = op.call(*args)
+        except (TypeError, ValueError):  # needs parameters, or other shapes
+            break
+        if y.dtype.kind == "f" and np.isnan(y).any():
+            found.append(args)
+    return found
+
+
+def test_many_operations_can_make_a_nan() -> None:
+    assert sum(bool(makes_nan(op)) for op in OPS.values() if op.vjps) >= 25
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OPS if OPS[name].vjps))
+def test_every_operation_that_makes_a_nan_is_named(name: str) -> None:
+    op = OPS[name]
+    for args in makes_nan(op):
+        tensors = [tg.tensor(a, requires_grad=True) for a in args]
+        assert caught(lambda ts=tensors: op.call(*ts)).operation == name
+        if name not in ("inv", "solve"):  # LAPACK raises no flags
+            plain = [tg.tensor(a) for a in args]
+            assert caught(lambda ts=plain: op.call(*ts)).operation == name
 
 
 # -- backward ----------------------------------------------------------------------------------------------------------
