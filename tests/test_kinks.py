@@ -214,9 +214,30 @@ def test_every_tie_is_reported(name: str) -> None:
         assert sum(kink.count for kink in report if kink.operation == name) == count
 
 
+def test_an_operation_of_ones_own() -> None:
+    @tg.autograd.operation(
+        elementwise=lambda t, _y, x: t * (x > 0),
+        ties="slope 0 at 0",
+        kink=lambda _y, x: x == 0,
+        slopes=(0.0, 1.0),
+    )
+    def hinge(x: Any) -> Any:
+        """x above 0, else 0"""
+        return np.maximum(x, 0)
+
+    try:
+        x = leaf([0.0, 1.0])
+        with kink_slopes(hinge=0.5), kinks() as report:
+            hinge(x).sum().backward()
+        assert x.grad is not None
+        np.testing.assert_array_equal(x.grad.data, [0.5, 1.0])
+        assert [(kink.operation, kink.count) for kink in report] == [("hinge", 1)]
+    finally:
+        del OPS["hinge"]
+
+
 def test_nothing_more_is_kept_when_nobody_looks() -> None:
     x = leaf([0.0, 1.0])
-    assert isinstance(x._node, object)
     node = tg.relu(x)._node
     assert isinstance(node, Node)
     assert node.saved is not None and node.saved[1] is None
