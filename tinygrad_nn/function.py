@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import weakref
 from collections.abc import Callable, Sequence
@@ -91,42 +90,52 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run `forward` on `args`, and record it if one of them requires a gradient."""
-        if any(isinstance(a, Batched) for a in args):
-            return _one_by_one(cls, args)
-        parents = tuple(a._node if isinstance(a, Tensor) else None for a in args)
-        ctx = FunctionContext(tuple(p is not None for p in parents))
+        plain, inputs, parents = True, list(args), []
+        for i, a in enumerate(args):
+            node = None
+            if isinstance(a, Tensor):
+                if isinstance(a, Batched):
+                    return _one_by_one(cls, args)
+                plain, node = False, a._node
+            elif isinstance(a, np.ndarray | np.generic):
+                inputs[i] = asarray(a)
+            parents.append(node)
+        ctx = FunctionContext(tuple([p is not None for p in parents]))
         with no_grad():
-            result = cls.forward(ctx, *(asarray(a) if isinstance(a, np.ndarray | np.generic) else a for a in args))
+            result = cls.forward(ctx, *inputs)
         several = isinstance(result, tuple)
         returned = result if several else (result,)
-        outputs = [_result(cls, y) for y in returned]
-        if not any(isinstance(a, Tensor) for a in args):
-            arrays = tuple(y._data for y in outputs)
+        outputs = [r if isinstance(r, Tensor) else _result(cls, r) for r in returned]
+        if plain:
+            arrays = tuple(t._data for t in outputs)
             return arrays if several else arrays[0]
-        marked = [any(y is c for c in ctx._constant) for y in returned]
-        smooth = [y.dtype.kind in "fc" and not m for y, m in zip(outputs, marked, strict=True)]
-        if not any(ctx.needs_input_grad) or not any(smooth) or not (mode := recording()):
+        constant = {id(r) for r in ctx._constant}
+        smooth = [t.dtype.kind in "fc" and id(r) not in constant for t, r in zip(outputs, returned, strict=True)]
+        if True not in ctx.needs_input_grad or True not in smooth or not (mode := recording()):
             return tuple(outputs) if several else outputs[0]
-        joined = outputs[0] if len(outputs) == 1 else concat([reshape(y.detach(), (-1,)) for y in outputs])
-        specs = [(y.shape, y.dtype) for y in outputs]
+        joined = outputs[0] if len(outputs) == 1 else concat([reshape(t.detach(), (-1,)) for t in outputs])
+        specs = [(t.shape, t.dtype) for t in outputs]
         # A saved result must not refer to the node (a cycle), so it is looked up by position.
-        positions = {id(y): i for i, y in enumerate(returned)}
-        kept = [k if k is None or id(k) not in positions else positions[id(k)] for k in ctx._saved]
-        tensors = [asarray(k) if k is not None and not isinstance(k, int) else None for k in kept]
+        positions = {id(r): i for i, r in enumerate(returned)}
+        y: Any = None
+        kept: list[Any] = []
+        links: list[AnyNode | int | None] = []
+        for k in ctx._saved:
+            if k is None or id(k) in positions:
+                kept.append(positions.get(id(k)))
+                links.append(None)
+                y = y if k is None else joined._data
+            else:
+                t = k if isinstance(k, Tensor) else asarray(k)
+                kept.append(t._data)
+                links.append(parents.index(t._node) if t._node in parents else t._node)
         ctx._saved = ctx._constant = ()
-        nodes = [None if t is None else t._node for t in tensors]
-        links = [n if n is None or n not in parents else parents.index(n) for n in nodes]
-        call = _Call(cls, ctx, links, specs)
-        params = {
-            "call": call,
-            "saved_tensors": tuple(k if t is None else t._data for k, t in zip(kept, tensors, strict=True)),
-        }
-        y = joined._data if any(isinstance(k, int) for k in kept) else None
+        params = {"call": _Call(cls, ctx, links, specs), "saved_tensors": tuple(kept)}
         op = cls._operation()
-        node = Node(op, parents, (y, *parents), params, joined.shape, joined.dtype)
-        whole = wrap(joined._data, node)
+        made = Node(op, tuple(parents), (y, *parents), params, joined.shape, joined.dtype)
+        whole = wrap(joined._data, made)
         if any(map(foreign, args)):
-            guard(node, args)
+            guard(made, args)
         if mode is not True:
             notify(mode, op, args, {}, whole)
         if not several:
@@ -134,7 +143,7 @@ class Function:
                 link(whole, a, op, params)
             return whole
         pieces = _pieces(whole, specs)
-        return tuple(p if s else y.detach() for y, p, s in zip(outputs, pieces, smooth, strict=True))
+        return tuple(p if s else t.detach() for t, p, s in zip(outputs, pieces, smooth, strict=True))
 
     @classmethod
     def _operation(cls) -> Op:
@@ -162,7 +171,7 @@ class _Call:
     ) -> None:
         self.cls, self.ctx, self.specs = cls, ctx, specs
         self.links = links  # for each saved tensor the number of the argument that it is; else its node
-        self.last = max(i for i, needed in enumerate(ctx.needs_input_grad) if needed)
+        self.last = len(ctx.needs_input_grad) - 1 - ctx.needs_input_grad[::-1].index(True)
         self._latest: Any = None
 
     def __repr__(self) -> str:
@@ -173,7 +182,8 @@ class _Call:
 
         `parents` are the nodes that the saved tensors are linked to, or empty.
         """
-        ctx = copy.copy(self.ctx)
+        ctx = object.__new__(FunctionContext)
+        ctx.__dict__.update(self.ctx.__dict__)
         results = self.split(whole) if whole is not None else []
         nodes = [parents[j] if isinstance(j, int) else j for j in self.links] if parents else [None] * len(saved)
         ctx._saved = tuple(

@@ -13,7 +13,7 @@ import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn import nn
-from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.errors import ArgumentError, GraphError
 
 
 class Two(nn.Module):
@@ -136,6 +136,14 @@ def test_a_backward_hook_with_the_wrong_number_is_told() -> None:
         getattr(net, register)(lambda m, *g: (None, None, None))
         with pytest.raises(ArgumentError, match=f"{name} of Two: returned 3 gradients in place of 2"):
             net(leaf(1, 2), leaf(1, 2))[0].sum().backward()
+
+
+def test_writing_into_what_a_backward_hook_watches_is_refused() -> None:
+    net = nn.Tanh()
+    net.register_full_backward_hook(lambda m, gi, go: None)
+    y = net(leaf(1, 2) * 1.0)
+    with pytest.raises(GraphError, match="in-place add: .* shares memory with .* through HookedResults"):
+        y += 1.0
 
 
 def test_second_derivatives_pass_through_backward_hooks() -> None:

@@ -83,12 +83,12 @@ class _Watch:
 
     def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, with their gradients looked at."""
-        args, self.places, self.count = _through(_In, self, args)
+        args, self.places, self.count = _through(HookedArguments, self, args)
         return args
 
     def outputs(self, result: Any) -> Any:
         """The result, with its gradients looked at."""
-        result, self.out_places, self.out_count = _through(_Out, self, result)
+        result, self.out_places, self.out_count = _through(HookedResults, self, result)
         return result
 
     def entered(self, grads: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
@@ -124,8 +124,8 @@ class _Watch:
         return new
 
 
-class _In(Function):
-    """The arguments of a module, unchanged."""
+class HookedArguments(Function):
+    """The arguments of a module, unchanged. (Error messages show this name.)"""
 
     @staticmethod
     def forward(ctx: Any, watch: _Watch, *xs: Tensor) -> Any:
@@ -137,7 +137,7 @@ class _In(Function):
         return None, *ctx.watch.left(grads)
 
 
-class _Out(_In):
+class HookedResults(HookedArguments):
     """The results of a module, unchanged."""
 
     @staticmethod
