@@ -449,6 +449,15 @@ def test_slope_of_0_but_for_rounding() -> None:
     assert result.verdict == "pass" and 1e-16 < result.resolution < 1e-10
 
 
+def test_steps_of_the_function_are_not_rounding() -> None:
+    """rint moves in steps, which is what rounding does to a slope, but in steps that its values do not explain."""
+    result = quiet(lambda x: tg.rint(tg.rad2deg(tg.rad2deg(x) - 171.5)), np.array(2.9935916533787053))
+    assert result.verdict == "inconclusive" and "move in steps" in result.inputs[0].reason
+    assert (
+        quiet(lambda x: tg.rint(tg.rad2deg(tg.rad2deg(x) - 171.5)) + x - x.detach(), np.array(2.99)).verdict == "fail"
+    )
+
+
 def test_second_order() -> None:
     result = gradgradcheck(lambda x, w: tg.tanh(x @ w).sum(), (np.ones((2, 3)), np.full((3, 2), 0.1)))
     assert result.order == 2 and result.resolution < 1e-8 and "symmetry of the Hessian" in result.tiers

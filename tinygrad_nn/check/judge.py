@@ -209,6 +209,11 @@ def judge(
     if not abs(analytic - best.value) <= error:
         outcome.verdict = "fail"
         outcome.reason = "the analytic gradient is not the slope"
+        step = s.between
+        seen = step is not None and step.error <= POWERLESS * abs(best.value)
+        if step is not None and seen and abs(analytic - step.value) <= step.error + own:
+            outcome.verdict = "inconclusive"
+            outcome.reason = "the values move in steps, between which the slope is another one than across them"
     elif abs(best.value) <= error and not doubtful:
         _measure_zero(outcome, s, line, d, g, size, own)
     weaken(outcome)

@@ -76,6 +76,7 @@ class Slopes:
     steepness: float  # the largest slope of a chord at larger steps: what the function visibly does
     growth: float  # how the one-sided slopes grow as h falls: h^-growth; 0 for a proper slope
     jump: bool  # whether the value changes at once, by the same amount however small the step
+    between: Estimate | None = None  # where the values move in steps: the slope over a part of one
 
     @property
     def kink(self) -> bool:
@@ -96,20 +97,28 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
     away = _away(line, g)
     central = _climb(h, both / (2 * h), np.hypot(noise, away) / math.sqrt(2), RATIO**2, RATIO**2)
+    between = None
     flat = not np.any(both[: central.at + 2])
     if flat or (
         central.at < FEWEST and _growth(h, up, down, noise) <= SINGULAR
     ):  # too early an end: staircase, rather than slope?
         coarse = _staircase(h, up, down, both)
         if coarse > noise:
-            noise = coarse
+            noise, between = coarse, central
             central = _climb(h, both / (2 * h), np.hypot(noise, away) / math.sqrt(2), RATIO**2, RATIO**2)
     one_sided = np.hypot(noise, away) * math.sqrt(2)
     right, left = (_climb(h, change / h, one_sided, RATIO, RATIO) for change in (up, down))
     chords = np.abs(np.concatenate([(up / h)[central.at :], (down / h)[central.at :]]))
     steepness = float(np.max(chords[np.isfinite(chords)], initial=0.0))
     return Slopes(
-        central, right, left, noise, steepness, _growth(h, up, down, noise), _jump(up, floor) or _jump(down, floor)
+        central,
+        right,
+        left,
+        noise,
+        steepness,
+        _growth(h, up, down, noise),
+        _jump(up, floor) or _jump(down, floor),
+        between,
     )
 
 

@@ -102,7 +102,7 @@ class Recording:
             if node is not None:
                 seeds[node] = seeds[node] + g[()] if node in seeds else g[()]
         found = gradients(seeds, self.sources, create=False, free=False)
-        return [np.zeros(x.shape, x.dtype) if g is None else g.data for x, g in zip(self.inputs, found, strict=True)]
+        return [np.zeros(x.shape, x.dtype) if g is None else _array(g) for x, g in zip(self.inputs, found, strict=True)]
 
     @property
     def has_jvp(self) -> bool:
@@ -201,7 +201,7 @@ def _is_floating(value: Any) -> bool:
 
 
 def _array(value: Any) -> Array:
-    return np.asarray(value.data if isinstance(value, Tensor) else value)
+    return np.asarray(value._data if isinstance(value, Tensor) else value)  # `data` would note that it is lent
 
 
 def _name(path: tuple[Any, ...], called: Sequence[str]) -> str:
