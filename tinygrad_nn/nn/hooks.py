@@ -129,11 +129,13 @@ class HookedArguments(Function):
 
     @staticmethod
     def forward(ctx: Any, watch: _Watch, *xs: Tensor) -> Any:
+        """Pass them on."""
         ctx.watch = watch
         return xs if len(xs) > 1 else xs[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Show their gradients, and pass on what the hooks make of them."""
         return None, *ctx.watch.left(grads)
 
 
@@ -142,6 +144,7 @@ class HookedResults(HookedArguments):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Show their gradients, and pass on what the hooks make of them."""
         return None, *ctx.watch.entered(grads)
 
 
