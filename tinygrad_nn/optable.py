@@ -82,7 +82,7 @@ single right gradient. Every operation declares which one it takes; this table i
 `python -m tinygrad_nn.optable kinks`, and tests hold each row against the slopes on both sides.
 
 The conventions are PyTorch's, with two exceptions: `max` and `min` over an axis split the gradient evenly among equals,
-as they do over all axes, and where PyTorch gives NaN (`hypot` and `arctan2` at 0, say) the slope is 0.
+as they do over all axes (and as PyTorch's `amax` does), and where PyTorch gives NaN (`hypot` at 0) the slope is 0.
 
 ## See where it matters
 
