@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import threading
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,42 @@ def test_one_sided_slopes_bracket_the_convention(name: str) -> None:
             sides = np.stack([(ahead - value) / h, (value - behind) / h])
             assert np.all(slope.data >= sides.min(0) - 1e-5), f"{trial}: {slope} of {sides}"
             assert np.all(slope.data <= sides.max(0) + 1e-5), f"{trial}: {slope} of {sides}"
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "points"),
+    [
+        ("relu", "relu", ([0.0],)),
+        ("absolute", "abs", ([0.0],)),
+        ("maximum", "maximum", ([1.0], [1.0])),
+        ("minimum", "minimum", ([1.0], [1.0])),
+        ("clip", "clamp", ([0.0, 1.0], [0.0, 0.0], [1.0, 1.0])),
+        ("arctan2", "arctan2", ([0.0], [0.0])),
+        ("copysign", "copysign", ([0.0], [-1.0])),
+        ("power", "pow", ([0.0], [0.0])),
+        ("remainder", "remainder", ([6.0], [3.0])),
+        ("fmod", "fmod", ([6.0], [3.0])),
+        ("sign", "sign", ([0.0],)),
+        ("floor", "floor", ([1.0],)),
+        ("rint", "round", ([0.5],)),
+        ("hardtanh", "nn.functional.hardtanh", ([-1.0, 1.0],)),
+        ("leaky_relu", "nn.functional.leaky_relu", ([0.0],)),
+        ("max", "max", ([2.0, 2.0, 1.0],)),
+        ("vector_norm", "linalg.vector_norm", ([0.0, 0.0],)),
+        ("std", "std", ([1.0, 1.0],)),
+    ],
+)
+def test_conventions_are_those_of_torch(name: str, twin: str, points: Any) -> None:
+    torch = pytest.importorskip("torch")
+    public = {"hardtanh": tg.functional.hardtanh, "leaky_relu": tg.functional.leaky_relu, "max": tg.max, "std": tg.std}
+    public["vector_norm"] = tg.linalg.vector_norm
+    ours = [leaf(p) for p in points]
+    public.get(name, OPS[name].call)(*ours).sum().backward()
+    theirs = [torch.tensor(p, dtype=torch.float64, requires_grad=True) for p in points]
+    attrgetter(twin)(torch)(*theirs).sum().backward()
+    for x, t in zip(ours, theirs, strict=True):
+        assert x.grad is not None
+        np.testing.assert_array_equal(x.grad.data, 0.0 if t.grad is None else t.grad.numpy())
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
