@@ -132,6 +132,22 @@ def test_it_looks_like_the_function_it_was() -> None:
     assert fn(np.ones(2, np.float32)).dtype == np.float32
 
 
+def test_one_decorator_for_several_functions() -> None:
+    black_box = operation(fallback="numeric")
+
+    @black_box
+    def first(x: Any) -> Any:
+        """First."""
+        return x + 1
+
+    @black_box
+    def second(x: Any) -> Any:
+        return x + 2
+
+    assert (OPS["first"].formula, OPS["second"].formula, second.__doc__) == ("First.", "", None)
+    assert (first(np.ones(1)).tolist(), second(np.ones(1)).tolist()) == ([2], [3])
+
+
 def test_a_number_and_each_rules() -> None:
     @operation(
         vjps=Each(lambda i, g, _y, *args: g * args[1 - i]), jvps=Each(lambda i, t, _y, *args: (t * args[1 - i]).sum())

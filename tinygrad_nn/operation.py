@@ -81,17 +81,19 @@ def operation(
         _forget_same(name, fn)
         forward = _checked(fn)
         keywords = _keywords(fn)
-        facts.setdefault("formula", (inspect.getdoc(fn) or "").partition("\n")[0])
+        declared = {"formula": (inspect.getdoc(fn) or "").partition("\n")[0], **facts}
         call: Any
         if elementwise is not None:
-            call = declare.elementwise(name, forward, _several(elementwise), params=bool(keywords), **facts)
+            call = declare.elementwise(name, forward, _several(elementwise), params=bool(keywords), **declared)
         elif linear is not None:
-            call = declare.linear(name, forward, _each(linear), **facts)
+            call = declare.linear(name, forward, _each(linear), **declared)
         elif vjps is not None:
             rules = _each(vjps)
-            call = declare.general(name, forward, rules, _forward_of(rules) if jvps is None else _each(jvps), **facts)
+            call = declare.general(
+                name, forward, rules, _forward_of(rules) if jvps is None else _each(jvps), **declared
+            )
         else:
-            call = declare.general(name, forward, *_numeric_rules(name, forward), **facts)
+            call = declare.general(name, forward, *_numeric_rules(name, forward), **declared)
         if isinstance(call, functools.partial):
             call = _by_position(OPS[name], keywords)
             OPS[name].call = call
