@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections import Counter
 from typing import Any
 
 import numpy as np
-import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn.autograd import KeptMemory, memory, record_lines
@@ -19,12 +17,6 @@ FLOAT = 8  # bytes
 def here(offset: int = 0) -> str:
     frame = sys._getframe(1)
     return f"{frame.f_code.co_filename}:{frame.f_lineno + offset}"
-
-
-@pytest.fixture(autouse=True)
-def only_this() -> None:
-    """No tensors of other tests."""
-    gc.collect()
 
 
 def of_graph() -> dict[tuple[str, str], KeptMemory]:

@@ -110,9 +110,7 @@ class detect_anomaly(Inspector):
         for anomaly in anomalies:
             action = self._actions[anomaly.kind]
             if action == "raise":
-                error = AnomalyError(anomaly)
-                error.add_note(f"If a mask or `where` is to drop it: detect_anomaly({anomaly.kind.lower()}='ignore').")
-                raise error
+                raise AnomalyError(anomaly)
             if action == "warn":
                 warnings.warn_explicit(str(anomaly), AnomalyWarning, line.file, line.number)
 

@@ -69,7 +69,7 @@ class MemoryReport:
 
 
 def memory() -> MemoryReport:
-    """Which arrays are alive because of tensors and graphs, and what keeps them; asking is all it costs.
+    """Which arrays are alive because of tensors and graphs, and what keeps them. Garbage is collected first.
 
     Recorded operations are grouped by name and line; lines are known where the forward pass ran under
     `record_lines()` or `detect_anomaly()`. Memory that several keep is counted once: for a leaf before a gradient,
@@ -87,6 +87,7 @@ def memory() -> MemoryReport:
     >>> tg.autograd.memory().graph == before.graph - (5 * 100 * 8 + 5 * 10 * 8)
     True
     """
+    gc.collect()  # what nobody keeps, such as the frames of an exception that was caught
     objects = gc.get_objects()
     # by type: `isinstance` asks an object for its class, and the lazy ones of other libraries answer with warnings
     tensors = [t for t in objects if issubclass(type(t), Tensor)]
