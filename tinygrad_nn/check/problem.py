@@ -156,23 +156,28 @@ def problem_of(fn: Callable[..., Any], inputs: Any) -> Problem:
         filled = list(leaves)
         for i, t in zip(chosen, tensors, strict=False):
             filled[i] = t
+        return floating(fn(*unflatten(structure, filled)))
+
+    def call_module(tensors: Sequence[Tensor]) -> list[Any]:
         saved = [(p, p._data, p._node) for _, p in parameters]
         kept = [(b, b.data.copy()) for b in buffers]
         try:
             for (_, p), t in zip(parameters, tensors[len(chosen) :], strict=True):
                 p._data, p._node = t._data, t._node
-            result = fn(*unflatten(structure, filled))
+            return call(tensors)
         finally:
             for p, data, node in saved:
                 p._data, p._node = data, node
             for b, data in kept:  # a running mean would make the second call differ from the first
                 b.data = data
-        outputs = [y for y in flatten(result)[0] if _is_floating(y)]
+
+    def floating(result: Any) -> list[Any]:
+        outputs = [y for y in ((result,) if isinstance(result, Tensor) else flatten(result)[0]) if _is_floating(y)]
         if not outputs:
             raise ArgumentError(f"gradcheck: the function must return floating Tensors, not {describe(result)}")
         return outputs
 
-    return Problem(call, names, arrays)
+    return Problem(call_module if parameters or buffers else call, names, arrays)
 
 
 def gradient_map(problem: Problem, cotangents: Sequence[Array]) -> Problem:
