@@ -199,6 +199,31 @@ def test_a_result_marked_non_differentiable() -> None:
     assert x.grad is not None and x.grad.tolist() == [0.5, 1.5]
 
 
+def test_gradients_that_are_not_materialized() -> None:
+    seen: list[Any] = []
+
+    class Both(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Ctx, x: tg.Tensor) -> Any:
+            ctx.set_materialize_grads(False)
+            return x * 2, x * 3
+
+        @staticmethod
+        def backward(ctx: Ctx, g: tg.Tensor | None, h: tg.Tensor | None) -> Any:
+            seen.append([g is None, h is None])
+            return (0 if g is None else g * 2) + (0 if h is None else h * 3)
+
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    Both.apply(x)[1].sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [3, 3]
+    (g,) = tg.autograd.grad((Both.apply(x)[0] * x).sum(), x, create_graph=True)
+    assert g is not None and g.tolist() == [4, 8]
+    (h,) = tg.autograd.grad(g.sum(), x)
+    assert h is not None and h.tolist() == [4, 4]
+    assert tg.func.jvp(lambda a: Both.apply(a)[1], (x,), (x,))[1].tolist() == [3, 6]
+    assert seen[0] == [True, False]
+
+
 def test_needs_input_grad_and_recording_off() -> None:
     seen: list[tuple[bool, ...]] = []
 

@@ -27,6 +27,7 @@ class FunctionContext:
         self.needs_input_grad = needs_input_grad
         self._saved: tuple[Any, ...] = ()
         self._constant: tuple[Any, ...] = ()
+        self._materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep arguments and results until backward has run; other tensors are constants to second derivatives."""
@@ -40,6 +41,10 @@ class FunctionContext:
     def mark_non_differentiable(self, *results: Tensor) -> None:
         """Say of results that no gradient goes through them, as positions and the like; they get zeros in backward."""
         self._constant = results
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """With False, backward may get None for a gradient that is 0 everywhere, as that of an unused result."""
+        self._materialize = value
 
 
 class Function:
@@ -212,7 +217,10 @@ class _Call:
 
     def backward(self, g: Tensor, y: Tensor | None, saved: tuple[Any, ...], parents: Sequence[Any]) -> tuple[Any, ...]:
         """What the user's `backward` returns, one for every argument."""
-        found = self.cls.backward(self.context(saved, y, parents), *self.split(g))
+        grads: list[Any] = self.split(g)
+        if not self.ctx._materialize and g._node is None:  # in a recorded walk a 0 may have a derivative
+            grads = [part if np.any(part._data) else None for part in grads]
+        found = self.cls.backward(self.context(saved, y, parents), *grads)
         found = found if isinstance(found, tuple) else (found,)
         count = len(self.ctx.needs_input_grad)
         if len(found) != count:
