@@ -355,3 +355,23 @@ def test_forward_mode_compares_too() -> None:
 
     with pytest.raises(GraphError, match="NumPy code wrote"):
         tg.func.jvp(fn, (np.ones(2),), (np.ones(2),))
+
+
+@pytest.mark.parametrize("transform", [lambda fn: fn, tg.func.grad])
+def test_views_inside_vmap(transform: Any) -> None:
+    def fn(x: tg.Tensor) -> Any:
+        y = x * 2.0
+        v = y[:2]
+        v += x[0]
+        y[1] = 5.0
+        return (v * v).sum() + (y * x).sum()
+
+    batch = tg.tensor(np.arange(6.0).reshape(2, 3))
+    each = np.stack([transform(fn)(tg.tensor(row)).data for row in batch.data])
+    np.testing.assert_allclose(tg.func.vmap(transform(fn))(batch).data, each)
+
+
+def test_a_write_into_an_example_inside_vmap_stays_inside() -> None:
+    batch = tg.tensor(np.arange(6.0).reshape(2, 3))
+    assert tg.func.vmap(lambda x: x.__imul__(2.0).sum())(batch).tolist() == [6.0, 24.0]
+    np.testing.assert_array_equal(batch.data, np.arange(6.0).reshape(2, 3))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from . import views
 from .errors import BatchError, GraphError, operation_error
 from .registry import OPS, Op
 from .tensor import Tensor, asarray, plain_index
@@ -121,7 +122,19 @@ class Batched(Tensor):
     def _replace(self, result: Tensor, what: str, value: Any) -> None:
         if not isinstance(result, Batched) or result.level is not self.level:
             raise BatchError(run, f"{what}: the value belongs to an inner vmap, the tensor to an outer one")
-        self.full = result.full
+        if isinstance(self.full, Batched):
+            self.full._replace(result.full, what, value)
+        else:
+            views.write(self.full, result.full, what)
+
+    def unlinked(self) -> Batched:
+        """The same examples: no write into them reaches the memory that they came from."""
+        full = self.full
+        if isinstance(full, Batched):
+            full.unlinked()
+        elif hasattr(full, "_origin"):
+            del full._origin
+        return self
 
     def __repr__(self) -> str:
         return f"tensor(one of a batch of {self.level.size}, shape={self.shape}, dtype={self.dtype})"

@@ -86,7 +86,7 @@ def _batch_size(tensors: list[Any], axes: list[int | None]) -> int:
 
 
 def _example(x: Tensor, axis: int, level: Level) -> Tensor:
-    return Batched(moveaxis(x, axis, 0), level)
+    return Batched(moveaxis(x, axis, 0), level).unlinked()
 
 
 def _whole(y: Any, axis: int | None, level: Level) -> Tensor:
