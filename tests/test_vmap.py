@@ -243,6 +243,47 @@ def test_masks_and_places_that_differ() -> None:
     close(vmap(lambda v: v[0, :, None, [1, 0]])(rest).data, wanted, "arrays that stand apart")
 
 
+INDICES: dict[str, Callable[..., Any]] = {
+    "m[i, j]": lambda m, i, j: m[i, j],
+    "m[:, j]": lambda m, i, j: m[:, j],
+    "m[..., j]": lambda m, i, j: m[..., j],
+    "m[i[0], j[0]]": lambda m, i, j: m[i[0], j[0]],
+    "m[i[0], 1:]": lambda m, i, j: m[i[0], 1:],
+    "m[i, None, j]": lambda m, i, j: m[i, None, j],
+    "m[i, 2]": lambda m, i, j: m[i, 2],
+    "m[1, j]": lambda m, i, j: m[1, j],
+    "m[i, [1, 0]]": lambda m, i, j: m[i, [1, 0]],
+    "m[i[:, None], j]": lambda m, i, j: m[i[:, None], j],
+    "m[None, i]": lambda m, i, j: m[None, i],
+    "m[:, None, j]": lambda m, i, j: m[:, None, j],
+    "m[None, i, :, None]": lambda m, i, j: m[None, i, :, None],
+    "m[None][0, :, j]": lambda m, i, j: m[None][0, :, j],
+    "m[None][[0, 0], :, j]": lambda m, i, j: m[None][[0, 0], :, j],
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_places_of_each_example(name: str) -> None:
+    """With equal places among them, whose gradients add up."""
+    f, rng = INDICES[name], np.random.default_rng(8)
+    m, i, j = rng.normal(size=(4, 3, 5)), np.array([[0, 1], [2, 2], [1, 0], [0, 0]]), rng.integers(-5, 5, (4, 2))
+
+    def loss(m: Any, i: Any, j: Any) -> Any:
+        return (f(m, i, j) ** 3).sum()
+
+    for mask in ((True, True, True), (True, True, False), (True, False, True), (False, True, True)):
+        given = [a if moved else a[3] for a, moved in zip((m, i, j), mask, strict=True)]
+        rows = [[a[k] if moved else a[3] for a, moved in zip((m, i, j), mask, strict=True)] for k in range(4)]
+        value, curved = lambda m, i, j: f(tg.asarray(m), i, j), lambda m, i, j: hvp(_by(loss, i, j), m, m)
+        for g in (value, grad(loss), jacfwd(f), curved):
+            wanted = np.stack([g(tg.asarray(m), tg.asarray(i), tg.asarray(j)).data for m, i, j in rows])
+            close(vmap(g, in_axes(mask))(*given).data, wanted, f"{name} {mask}")
+
+
+def _by(loss: Callable[..., Any], *others: Any) -> Callable[[Any], Any]:
+    return lambda m: loss(m, *others)
+
+
 def test_writing_inside() -> None:
     x = np.arange(6.0).reshape(3, 2)
 

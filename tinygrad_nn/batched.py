@@ -187,7 +187,7 @@ def _one_by_one(op: Op, level: Level, args: Sequence[Any], params: dict[str, Any
     results = []
     for i in range(count):
         one = [_example(a, i, level) for a in args]
-        results.append(asarray(op.call(*one, **{k: _example(v, i, level) for k, v in params.items()})))
+        results.append(asarray(op.call(*one, **{k: _plain(_example(v, i, level)) for k, v in params.items()})))
     shapes = {r.shape for r in results}
     if len(shapes) > 1:
         raise BatchError(
@@ -204,6 +204,13 @@ def _example(value: Any, i: int, level: Level) -> Any:
     if isinstance(value, Batched) and value.level is level:
         return value.full[i] if level.size else asarray(np.zeros(value.shape, value.dtype))
     return value
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as operations expect them: arrays, no tensors (but those that belong to an outer batch)."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value._data if isinstance(value, Tensor) and not isinstance(value, Batched) else value
 
 
 def every_value(x: Any) -> np.ndarray[Any, Any]:
