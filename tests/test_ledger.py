@@ -147,6 +147,17 @@ def test_inside_vmap() -> None:
     assert found[0] >= 150 * FLOAT
 
 
+def test_no_other_object_is_asked_what_it_is() -> None:
+    class Proxy:
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:
+            raise RuntimeError("asked")
+
+    proxies = [Proxy()]
+    assert memory().total >= 0
+    assert len(proxies) == 1
+
+
 def test_the_table() -> None:
     w = leaf(600, 40)
     with record_lines():
