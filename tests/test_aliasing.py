@@ -217,9 +217,23 @@ def test_a_view_made_without_recording_follows_and_keeps_no_graph() -> None:
     y = x * 2.0
     with tg.no_grad():
         v = y[:1]
-    assert not hasattr(v, "_origin")
+    assert v._origin is None
     y[0] = 9.0
     assert (v.tolist(), y.tolist()) == ([9.0], [9.0, 4.0])
+
+
+@pytest.mark.parametrize("of_leaf", [False, True])
+def test_a_recorded_write_through_a_view_made_without_recording_is_refused(of_leaf: bool) -> None:
+    """The tensor it views would show the new values, and its history would not know of them."""
+    x = leaf(1.0, 2.0)
+    y = x if of_leaf else x * 1.0
+    with tg.no_grad():
+        v = y[:1]
+    for write in (lambda: v.__iadd__(x[:1]), lambda: v.__setitem__(0, x[1]), lambda: v[:].__imul__(x[:1])):
+        with pytest.raises(GraphError, match="made without recording"):
+            write()
+    v += 1.0  # as through detach()
+    assert (v.tolist(), y.tolist()) == ([2.0], [2.0, 2.0])
 
 
 def test_another_array_makes_a_view_its_own() -> None:

@@ -80,7 +80,7 @@ class Tensor:
 
     _data: Any  # an ndarray, or a NumPy scalar until `data` is asked for
     _node: Node | Leaf | None
-    _origin: tuple[Tensor, Op, dict[str, Any]]  # unset but on views; these three are explained in `views.py`
+    _origin: tuple[Tensor, Op, dict[str, Any]] | None  # unset but on views; these three are explained in `views.py`
     _views: list[weakref.ref[Tensor]]
     _exposed: bool
 

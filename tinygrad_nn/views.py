@@ -10,7 +10,8 @@ An array that NumPy code may hold as well (`.data`, `numpy()`, `detach()`, an nd
 follow. A tensor whose array was handed out so is `_exposed`: the new values are written into the old memory, and
 what the graph kept of that memory is refused by the walk (see `writes.py`).
 
-The three attributes are slots of `Tensor` that stay unset where there is nothing to say.
+The three attributes are slots of `Tensor` that stay unset where there is nothing to say. `_origin` is None on a view
+of a tensor with history that was made under `no_grad`: a recorded write through it is refused.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
         return
     if view._node is None and parent._node is not None:  # made under no_grad: it must not keep the graph alive
         expose(parent)
+        view._origin = None
         return
     view._origin = parent, op, params
     if parent._node is not None and parent._node.open:
@@ -134,6 +136,12 @@ def write(t: Any, result: Any, what: str) -> None:
         raise GraphError(
             f"{what}: {which} a leaf that requires a gradient, and its old value would be lost to backward. "
             "Write under no_grad(), or into a copy."
+        )
+    if hasattr(base, "_origin"):
+        raise GraphError(
+            f"{what}: {describe(t)} views a tensor that requires a gradient, but was made without recording, so "
+            "gradients through that tensor would not know of the write. Write under no_grad(), too, or make the view "
+            "outside of it."
         )
     views = _views_of(base, what)
     array = base._data
