@@ -39,26 +39,30 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
         return
     if view._node is None and parent._node is not None:  # made under no_grad: it must not keep the graph alive
         expose(parent)
-        view._origin = None
+        view._origin, view._exposed = None, True
         return
     view._origin = parent, op, params
     if parent._node is not None and parent._node.open:
         _open(view._node)
-    if type(parent._node) is not Leaf:  # a recorded write into a leaf is refused
-        views = getattr(parent, "_views", None)
-        if views is None:
-            views = parent._views = []
-        views.append(weakref.ref(view))
-        if len(views) & 63 == 0:  # those of views that are gone are of no use
-            views[:] = [ref for ref in views if ref() is not None]
+    views = getattr(parent, "_views", None)
+    if views is None:
+        views = parent._views = []
+    views.append(weakref.ref(view))
+    if len(views) & 63 == 0:  # those of views that are gone are of no use
+        views[:] = [ref for ref in views if ref() is not None]
 
 
 def expose(t: Any) -> None:
-    """Note that the memory of `t` is known outside: a recorded write must reach it."""
-    _open(t._node)
+    """Note that the memory of `t` is known outside: a recorded write must reach it, and what views it is compared."""
     base = _base(t)
     base._exposed = True
-    _open(base._node)
+    sharing = [base]
+    while sharing:
+        t = sharing.pop()
+        _open(t._node)
+        for ref in getattr(t, "_views", ()):
+            if (view := ref()) is not None:
+                sharing.append(view)
 
 
 def _open(node: Node | Leaf | None) -> None:
