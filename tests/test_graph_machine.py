@@ -37,6 +37,7 @@ class GraphMachine(RuleBasedStateMachine):
     """Both worlds do the same; after each step values, gradients and what is recorded must agree."""
 
     tensors = Bundle("tensors")
+    arrays = Bundle("arrays")  # ndarrays that a tensor holds, each with a Value on the same memory
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,6 +176,36 @@ class GraphMachine(RuleBasedStateMachine):
             x.naive.memory.exposed = True
             self.touch(x.naive)
 
+    @rule(target=arrays, x=tensors)
+    def hand_out(self, x: Twins) -> Any:
+        if not x.naive.data.ndim:
+            return multiple()
+        x.naive.memory.exposed = True
+        return x.real.data, Value(0.0).look_at(x.naive.memory, x.naive.places)
+
+    @rule(a=arrays, index=st.sampled_from([0, -1, slice(None)]), number=NUMBERS)
+    def write_by_numpy(self, a: Any, index: Any, number: float) -> None:
+        """Behind the tensors' back: the engine has to find out for itself."""
+        array, naive = a
+        array[index] = number
+        naive.put(index, number)
+        self.touch(naive)
+
+    @rule(target=tensors, x=tensors, number=NUMBERS)
+    def write_by_numpy_after_use(self, x: Twins, number: float) -> Any:
+        handed = self.hand_out(x)
+        if not isinstance(handed, tuple):
+            return multiple()
+        squared = self.with_itself(x, "multiply")
+        self.write_by_numpy(handed, 0, number)
+        return squared
+
+    @rule(target=tensors, x=tensors, number=NUMBERS)
+    def write_after_detaching(self, x: Twins, number: float) -> Any:
+        alias = self.detach(x)
+        self.write_number(x, 0, number, recording=True)
+        return alias
+
     @rule(x=tensors, v=tensors)
     def write_tensor(self, x: Twins, v: Twins) -> None:
         shape = x.naive.data.shape[1:]
@@ -236,6 +267,9 @@ class GraphMachine(RuleBasedStateMachine):
 
     @rule(y=tensors, seed=SEEDS, retain=st.booleans())
     def backward(self, y: Twins, seed: int, retain: bool) -> None:
+        self.walk_back(y, seed, retain)
+
+    def walk_back(self, y: Twins, seed: int, retain: bool) -> None:
         g = self.values(seed, y.naive.data.shape)
         node = y.naive.node
         if node is None:
@@ -296,7 +330,12 @@ class GraphMachine(RuleBasedStateMachine):
             x.naive.node.grad = None
 
     def teardown(self) -> None:
-        """One more backward, through everything made so far at once."""
+        """One more backward through whatever was written into, and one through all the rest at once."""
+        for t in self.known[::-1]:
+            node = t.naive.node
+            if node is not None and node.paths < MOST_PATHS and any(n.touched for n in node.reachable()):
+                self.walk_back(t, 0, True)
+        self.agree()
         sound = [t for t in self.known if t.naive.node is not None and t.naive.node.paths < MOST_PATHS]
         sound = [t for t in sound if not any(n.freed or n.unsure or n.touched for n in t.naive.node.reachable())]
         if not sound:
