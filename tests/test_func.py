@@ -92,6 +92,7 @@ def test_parameters_outside_are_seen_through() -> None:
     [
         (lambda: tg.func.grad(lambda x: x * 2)(tg.ones(3)), ArgumentError, "must return one number"),
         (lambda: tg.func.grad(cube, argnums=1)(2.0), ArgumentError, "argnums 1 for 1 arguments"),
+        (lambda: tg.func.grad(pow, argnums=(0, -2))(2.0, 3.0), ArgumentError, "names an argument twice"),
         (lambda: tg.func.grad(cube)(3), DTypeError, "only floating dtypes"),
         (lambda: tg.func.vjp(lambda x: 1.0, 2.0), ArgumentError, "vjp: the function must return a Tensor"),
         (lambda: tg.func.jvp(cube, (1.0,), ()), ArgumentError, "1 primals but 0 tangents"),

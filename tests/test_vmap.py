@@ -297,6 +297,46 @@ def test_writing_inside() -> None:
     close(vmap(f)(x).data, np.stack([np.array([6.0, 6.0 * (row[1] + 1)]) for row in x]), "")
 
 
+def test_filling_inside() -> None:
+    x = np.arange(6.0).reshape(3, 2)
+
+    def f(v: Any) -> Any:
+        y = tg.zeros_like(v)
+        y[1] = v[0]
+        y += tg.full_like(v, 2.0, dtype="float64")
+        return y
+
+    close(vmap(f)(x).data, np.stack([np.full(3, 2.0), x[:, 0] + 2.0], 1), "")
+    close(vmap(jacfwd(f))(x).data, np.broadcast_to([[0.0, 0.0], [1.0, 0.0]], (3, 2, 2)), "")
+
+
+def test_lists_and_axes_of_numpy() -> None:
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert vmap(lambda v: v * 2)([1.0, 2.0]).tolist() == [2.0, 4.0]
+    assert vmap(lambda v, w: v * w[0], (0, None))(x, [2.0, 3.0]).tolist() == [[2.0, 4.0], [6.0, 8.0]]
+    axis = np.int64(1)
+    assert vmap(lambda v: v, axis, axis)(x).tolist() == x.tolist()
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        grad(lambda v: (tg.sin(v) ** 2).sum()),
+        jacrev(tg.softmax),
+        jacfwd(tg.softmax),
+        hessian(lambda v: (v**3).sum()),
+        jacfwd(jacrev(tg.sin)),
+        lambda v: hvp(lambda v: (v**3).sum(), v, v),
+        lambda v: vmap(grad(lambda s: s * s))(v),
+    ],
+)
+def test_derivatives_of_an_empty_batch(transform: Callable[..., Any]) -> None:
+    none = np.zeros((0, 3), np.float32)
+    found, one = vmap(transform)(none), transform(none.sum(0))
+    assert (found.shape, found.dtype) == ((0, *one.shape), one.dtype)
+    assert grad(lambda x: vmap(transform)(x).sum())(none).shape == (0, 3)
+
+
 def test_an_empty_batch() -> None:
     found = vmap(lambda v: (tg.tanh(v) * 2).sum(keepdims=True))(np.zeros((0, 4)))
     assert found.shape == (0, 1)
@@ -353,6 +393,11 @@ def test_arrays_and_creation_inside() -> None:
         (lambda x: vmap(lambda v: v.copy().__deepcopy__({}))(x), BatchError, "cannot be read"),
         (lambda x: vmap(lambda v: v.__reduce__())(x), BatchError, "cannot be read"),
         (lambda x: vmap(lambda v: _add_to(v))(x), TinygradError, "in-place add"),
+        (lambda x: vmap(lambda v: v[: v.argmax()])(x), BatchError, "no slice up to one"),
+        (lambda x: vmap(lambda v: _written(tg.zeros(2), v[0]))(x), BatchError, "zeros_like(x)"),
+        (lambda x: vmap(lambda v: v.detach().requires_grad_())(x), GraphError, "tg.func.grad"),
+        (lambda x: vmap(_slope_by_a_shared_tensor)(x), GraphError, "tg.func.grad"),
+        (lambda x: vmap(lambda v: v, 0, 2)(x[0]), TinygradError, "out_axes: axis 2"),
     ],
 )
 def test_errors(call: Callable[[Any], Any], error: type[Exception], words: str) -> None:
@@ -366,6 +411,11 @@ def _written(v: Any, u: Any) -> Any:
     return v
 
 
+def _slope_by_a_shared_tensor(v: Any) -> Any:
+    w = tg.ones(2, requires_grad=True)
+    return tg.autograd.grad((w * v).sum(), w)[0]
+
+
 def _add_to(v: Any) -> Any:
     v += tg.ones((3, 2))
     return v
@@ -373,9 +423,42 @@ def _add_to(v: Any) -> Any:
 
 def test_a_tensor_that_escapes_is_refused() -> None:
     kept: list[Any] = []
-    vmap(lambda v: kept.append(v) or v)(np.ones((2, 3)))
+    x = np.ones((2, 3))
+    vmap(lambda v: kept.append(v) or v)(x)
     with pytest.raises(BatchError):
         kept[0].numpy()
+    uses: list[Callable[[], Any]] = [
+        lambda: kept[0] + 1,
+        lambda: vmap(lambda v: v * kept[0])(x),
+        lambda: vmap(lambda v: vmap(lambda u: u + kept[0])(tg.asarray(x)) + v[0])(x),
+        lambda: grad(lambda v: (v * kept[0]).sum())(np.ones(3)),
+        lambda: vmap(grad(lambda v: (v * kept[0]).sum()))(x),
+    ]
+    for use in uses:
+        with pytest.raises(BatchError, match="has left its vmap"):
+            use()
+    with pytest.raises(ArgumentError, match="out_axes is None"):
+        vmap(lambda v: kept[0], out_axes=None)(x)
+
+
+def test_hooks_see_one_example() -> None:
+    x = np.random.default_rng(9).normal(size=(4, 3))
+    seen: list[tuple[int, ...]] = []
+
+    def f(v: Any) -> Any:
+        doubled = 2 * v
+        doubled.register_hook(lambda g: seen.append(g.shape))
+        doubled.register_hook(lambda g: g * g.sum() * v)
+        return (doubled**2).sum()
+
+    wanted = np.stack([grad(f)(row).data for row in x])
+    close(vmap(grad(f))(x).data, wanted, "inside")
+    close(grad(lambda x: vmap(f)(x).sum())(x).data, wanted, "after vmap has ended")
+    both = vmap(lambda v: vmap(grad(f))(tg.stack([v, v])))(x)
+    close(both.data, np.stack([wanted, wanted], 1), "nested")
+    rows = vmap(jacrev(lambda v: tg.stack([f(v), f(3 * v)])))(x)
+    close(rows.data, np.stack([[grad(f)(row).data, grad(lambda v: f(3 * v))(row).data] for row in x]), "a Jacobian")
+    assert set(seen) == {(3,)}
 
 
 F = tg.nn.functional

@@ -9,7 +9,8 @@ their derivatives need no rules for batches.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import math
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,18 +20,29 @@ import numpy as np
 from . import views
 from .errors import BatchError, GraphError, operation_error
 from .registry import OPS, Op
-from .tensor import Tensor, asarray, plain_index
+from .tensor import HookHandle, Tensor, asarray, plain_index
 
-__all__ = ["Batched", "Level", "current_levels", "every_value", "lift", "lower", "new_level", "no_levels", "varies"]
+__all__ = [
+    "Batched",
+    "Level",
+    "as_example",
+    "current_levels",
+    "every_value",
+    "lift",
+    "lower",
+    "new_level",
+    "varies",
+    "within",
+]
 
 
 class Level:
-    """One `vmap` that is running: how deep it is nested, and how many examples its batch has."""
+    """One `vmap`: how deep it is nested, how many examples its batch has, and whether it is running."""
 
-    __slots__ = ("depth", "size")
+    __slots__ = ("depth", "running", "size")
 
     def __init__(self, depth: int, size: int) -> None:
-        self.depth, self.size = depth, size
+        self.depth, self.size, self.running = depth, size, True
 
 
 _levels: ContextVar[tuple[Level, ...]] = ContextVar("tinygrad_nn_levels", default=())
@@ -46,13 +58,14 @@ def new_level(size: int) -> Generator[Level]:
     try:
         yield level
     finally:
+        level.running = False
         _levels.reset(token)
 
 
 @contextmanager
-def no_levels() -> Generator[None]:
-    """Inside, as if no batch were worked on: for a part of the work that has nothing to do with it."""
-    token = _levels.set(())
+def within(levels: tuple[Level, ...]) -> Generator[None]:
+    """Inside, as if these batches were worked on, and no others."""
+    token = _levels.set(levels)
     try:
         yield
     finally:
@@ -89,7 +102,7 @@ class Batched(Tensor):
     @property
     def size(self) -> int:
         """The number of elements of one example."""
-        return self.full.size // self.level.size if self.level.size else 0
+        return math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -101,6 +114,16 @@ class Batched(Tensor):
         """The bytes that the elements of one example take."""
         return self.size * self.dtype.itemsize
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded. Not settable."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value != self.requires_grad:
+            raise GraphError("requires_grad: cannot be set inside vmap; there use tg.func.grad")
+
     def detach(self) -> Tensor:
         """The same examples without history."""
         return Batched(self.full.detach(), self.level)
@@ -108,6 +131,17 @@ class Batched(Tensor):
     def backward(self, *args: Any, **kwargs: Any) -> None:
         """Refused: a gradient would belong to all examples."""
         raise GraphError("backward: not inside vmap; there use tg.func.grad, or call backward on the result of vmap")
+
+    def register_hook(self, fn: Callable[[Tensor], Tensor | None]) -> HookHandle:
+        """As for any tensor; `fn` sees the gradient of one example."""
+        level, levels = self.level, current_levels()
+
+        def on_batch(g: Tensor) -> Tensor | None:
+            with within(levels):  # the vmap may have ended
+                found = fn(as_example(g, level))
+                return None if found is None else lower(found, level)
+
+        return self.full.register_hook(on_batch)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._replace(OPS["index_update"].call(self, value, index=plain_index(index)), "x[index] = value", value)
@@ -152,10 +186,16 @@ def run(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     _collect(args, found)
     if params:
         _collect(params.values(), found)
+    if not found:  # in a slice, or deeper inside
+        raise BatchError(run)
     level = found[0].level
     for t in found:
         if t.level.depth > level.depth:
             level = t.level
+    if not level.running and level not in current_levels():
+        raise BatchError(
+            run, f"{op.name}: {found[0]!r} has left its vmap, which has ended; return what is needed outside"
+        )
     fulls = [a.full if type(a) is Batched and a.level is level else a for a in args]
     moved = [full is not a for full, a in zip(fulls, args, strict=True)]
     result = op.batch(op, level, fulls, moved, params) if level.size and op.batch is not None else None
@@ -228,6 +268,14 @@ def lower(t: Tensor, level: Level) -> Tensor:
     if isinstance(t, Batched) and t.level is level:
         return t.full
     return OPS["broadcast_to"].call(t, shape=(level.size, *t.shape))  # type: ignore[no-any-return]
+
+
+def as_example(t: Tensor, level: Level) -> Tensor:
+    """The reverse of `lower`: `t`, whose first axis is the batch of `level`, as an example of it."""
+    if isinstance(t, Batched) and t.level.depth > level.depth:
+        inner = OPS["transpose"].call(t.full, axes=(1, 0, *range(2, t.full.ndim)))
+        return Batched(as_example(inner, level), t.level)
+    return Batched(t, level)
 
 
 def lift(t: Tensor, level: Level) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from ._types import Array, ArrayLike, DTypeLike, Scalar, Shape
+from .batched import Batched
 from .errors import BatchError, DTypeError, operation_error
 from .tensor import Tensor, fresh, get_default_dtype, to_array
 
@@ -149,6 +150,8 @@ def linspace(
 
 
 def _like(name: str, make: Callable[..., Any], x: ArrayLike, dtype: DTypeLike | None, requires_grad: bool) -> Any:
+    if isinstance(x, Batched) and not requires_grad:  # each example gets its own, to write into
+        return Batched(_like(name, make, x.full, dtype, False), x.level)
     native = isinstance(x, np.generic) or hasattr(x, "__array_function__")  # or an array that speaks for itself
     plain = native and not isinstance(x, Tensor) and not requires_grad
     try:

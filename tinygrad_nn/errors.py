@@ -45,7 +45,8 @@ class BatchError(TinygradError, RuntimeError):
 
 _NO_VALUES = (
     "vmap: a batched tensor stands for all examples at once, so its values cannot be read: no bool(), float(), item(), "
-    "data or numpy() inside vmap. Choose with tg.where instead of if; keep other work outside"
+    "data or numpy() inside vmap, no slice up to one, nor a write of one into a tensor that all examples share. Choose "
+    "with tg.where instead of if, join with tg.stack, write into a zeros_like(x); keep other work outside"
 )
 
 

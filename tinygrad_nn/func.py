@@ -10,6 +10,7 @@ Arguments and results may be nested lists, tuples and dicts of Tensors and array
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from . import graph, strong_zero
 from ._types import ArrayLike
-from .batched import Batched, Level, current_levels, lift, lower, new_level
+from .batched import Batched, Level, as_example, current_levels, lift, lower, new_level
 from .errors import ArgumentError, DTypeError, describe
 from .graph import Leaf, Node
 from .implicit import custom_root, fixed_point
@@ -27,7 +28,7 @@ from .nn.functional_call import functional_call
 from .registry import OPS
 from .tensor import Tensor, asarray, recorded, seed, wrap
 from .transforms import gradients
-from .tree import LEAF, Structure, flatten, unflatten
+from .tree import LEAF, Structure, flatten, is_numbers, unflatten
 from .vmap import vmap
 
 __all__ = [
@@ -300,10 +301,13 @@ class _Trace:
         has_aux: bool = False,
     ) -> None:
         self.name = name
-        self.single = isinstance(argnums, int)
-        chosen = (argnums,) if isinstance(argnums, int) else argnums
+        several = isinstance(argnums, tuple | list)
+        self.single = not several
+        chosen: Sequence[int] = argnums if several else (operator.index(argnums),)  # type: ignore[assignment,arg-type]
         if any(not -len(args) <= i < len(args) for i in chosen):
             raise ArgumentError(f"{name}: argnums {argnums} for {len(args)} arguments")
+        if len({i % len(args) for i in chosen}) < len(chosen):
+            raise ArgumentError(f"{name}: argnums {argnums} names an argument twice")
         self.structures: list[Structure] = []
         self.sources: list[Tensor] = []
         inputs = list(args)
@@ -399,10 +403,7 @@ class _Trace:
 
 def _leaves_of(argument: Any) -> tuple[list[Any], Structure]:
     """An argument taken apart. A list of plain numbers is an array, a list of arrays a tree."""
-    leaves, structure = flatten(argument)
-    if isinstance(argument, list | tuple) and not any(hasattr(leaf, "dtype") for leaf in leaves):
-        return [argument], LEAF
-    return leaves, structure
+    return ([argument], LEAF) if is_numbers(argument) else flatten(argument)
 
 
 def _leaves_like(name: str, what: str, given: Any, structure: Structure, models: Sequence[Tensor]) -> list[Any]:
@@ -474,15 +475,8 @@ def _full(t: Tensor, model: Tensor) -> Tensor:
 def _in_batches(t: Tensor, model: Tensor) -> Tensor:
     """What the graph gives for `model` as an example of the same batches: undoes `_full`."""
     for level in reversed(_levels_of(model)):
-        t = _wrapped(t, level)
+        t = as_example(t, level)
     return t
-
-
-def _wrapped(t: Tensor, level: Level) -> Tensor:
-    if isinstance(t, Batched) and t.level.depth > level.depth:
-        inner = OPS["transpose"].call(t.full, axes=(1, 0, *range(2, t.full.ndim)))
-        return Batched(_wrapped(inner, level), t.level)
-    return Batched(t, level)
 
 
 def _full_seed(y: Tensor, cotangent: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import graph
-from .batched import Batched, lower, new_level, no_levels, run
+from .batched import Batched, lower, new_level, run, within
 from .errors import ArgumentError, BatchError, ConvergenceError, DTypeError, GraphError, ShapeError, describe
 from .function import Function
 from .modes import enable_grad, is_grad_enabled
@@ -124,7 +124,7 @@ class _Problem:
 
     def solve(self, values: Sequence[Tensor]) -> Tensor:
         """The x that the solver finds, as one vector."""
-        with no_levels():
+        with within(()):
             parts, self._form = flatten(self._solve(*self._params(values)))
         tensors = [asarray(part).detach() for part in parts]
         self._shapes = [t.shape for t in tensors]
@@ -140,7 +140,7 @@ class _Problem:
 
     def residual(self, x: Tensor, values: Sequence[Tensor]) -> Tensor:
         """The residual at the vector `x`, as a vector."""
-        with no_levels():
+        with within(()):
             found, form = flatten(self._residual(self.in_form(x), *self._params(values)))
         tensors = [asarray(part) for part in found]
         if form != self._form or [t.shape for t in tensors] != self._shapes:

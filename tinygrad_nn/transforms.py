@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from . import graph
 from ._types import ArrayLike
+from .batched import Batched
 from .errors import ArgumentError, GraphError, describe
 from .tensor import Tensor, own, pull, seed, wrap
 
@@ -42,6 +43,8 @@ def grad(
         raise ArgumentError(f"grad: {len(ys)} outputs but {len(starts)} grad_outputs")
     for what, tensors in (("output", ys), ("input", xs)):
         for i, t in enumerate(tensors):
+            if isinstance(t, Batched):
+                raise GraphError(f"grad: {what} {i} is {t!r}; inside vmap use tg.func.grad, which keeps examples apart")
             if not isinstance(t, Tensor) or t._node is None:
                 raise GraphError(f"grad: {what} {i}, {describe(t)}, requires no gradient")
     retain = create_graph if retain_graph is None else retain_graph

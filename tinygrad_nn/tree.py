@@ -84,6 +84,16 @@ def tree_map(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
     return _build(structure, map(fn, *columns))
 
 
+def is_numbers(tree: Any) -> bool:
+    """Whether this is a list or tuple of plain numbers, nested or not: an array, rather than a tree of arrays.
+
+    >>> from tinygrad_nn.tree import is_numbers
+    >>> is_numbers([[1.0, 2.0]])
+    True
+    """
+    return isinstance(tree, list | tuple) and not any(hasattr(leaf, "dtype") for leaf in flatten(tree)[0])
+
+
 def describe_path(path: Path) -> str:
     """A path for people: `['model']['0.weight'][3]`, or "the root" for the tree itself."""
     return "".join(f"[{key!r}]" for key in path) or "the root"

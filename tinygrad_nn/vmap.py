@@ -11,7 +11,7 @@ from .batched import Batched, Level, lower, new_level
 from .errors import ArgumentError, describe
 from .ops.shape import moveaxis, normalize_axis
 from .tensor import Tensor, asarray
-from .tree import flatten, unflatten
+from .tree import flatten, is_numbers, unflatten
 
 __all__ = ["vmap"]
 
@@ -39,8 +39,13 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
     def batched(*args: Any, **kwargs: Any) -> Any:
         if not args:
             raise ArgumentError("vmap: the function is called without arguments, so there is no batch")
+        places = tuple(in_axes) if isinstance(in_axes, list | tuple) else (in_axes,) * len(args)
+        if len(places) != len(args):
+            raise ArgumentError(f"vmap: in_axes {in_axes!r} does not fit {len(args)} arguments")
+        # as for `grad`, a list of plain numbers is an array
+        args = tuple(asarray(a) if _is_axis(p) and is_numbers(a) else a for a, p in zip(args, places, strict=True))
         leaves, structure = flatten(args)
-        axes = _axes_for("in_axes", in_axes if isinstance(in_axes, int | None) else tuple(in_axes), args)
+        axes = _axes_for("in_axes", places, args)
         tensors = [x if axis is None else asarray(x) for x, axis in zip(leaves, axes, strict=True)]
         with new_level(_batch_size(tensors, axes)) as level:
             examples = [x if axis is None else _example(x, axis, level) for x, axis in zip(tensors, axes, strict=True)]
@@ -54,7 +59,7 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
 
 def _axes_for(name: str, axes: Any, tree: Any) -> list[int | None]:
     """One axis for each leaf of `tree`: `axes` has its structure, or stands higher up for all leaves below."""
-    if axes is None or isinstance(axes, int):
+    if axes is None or _is_axis(axes):
         return [axes] * len(flatten(tree)[0])
     if type(axes) is not type(tree) or len(axes) != len(tree):
         raise ArgumentError(f"vmap: {name} {axes!r} does not fit {_shape_of_tree(tree)}")
@@ -65,6 +70,10 @@ def _axes_for(name: str, axes: Any, tree: Any) -> list[int | None]:
     else:
         pairs = list(zip(axes, tree, strict=True))
     return [axis for a, t in pairs for axis in _axes_for(name, a, t)]
+
+
+def _is_axis(place: Any) -> bool:
+    return isinstance(place, int | np.integer)
 
 
 def _shape_of_tree(tree: Any) -> str:
@@ -96,7 +105,7 @@ def _whole(y: Any, axis: int | None, level: Level) -> Tensor:
     if not isinstance(y, Tensor):
         raise ArgumentError(f"vmap: the function must return a Tensor, or a tree of them, not {describe(y)}")
     if axis is not None:
-        return moveaxis(lower(y, level), 0, axis)  # type: ignore[no-any-return]
-    if isinstance(y, Batched) and y.level is level:
+        return moveaxis(lower(y, level), 0, normalize_axis(axis, y.ndim + 1, "vmap: out_axes"))  # type: ignore[no-any-return]
+    if isinstance(y, Batched) and (y.level is level or not y.level.running):
         raise ArgumentError("vmap: out_axes is None for a result that differs between the examples")
     return y
