@@ -11,6 +11,7 @@ import pytest
 
 import tinygrad_nn as tg
 from tinygrad_nn.errors import DTypeError, GraphError, ShapeError, TinygradError
+from tinygrad_nn.views import Views
 from tinygrad_nn.writes import SAMPLES, WHOLE, contents
 
 from .aliasing_programs import PROGRAMS, Ours, Program, Torch, outcome
@@ -198,6 +199,21 @@ def test_views_that_are_gone_cost_nothing() -> None:
     first = y[:3]
     y[0] = 5.0
     assert first.tolist() == [5.0, 1.0, 2.0]
+
+
+def test_many_living_views_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    class Counting(Views):
+        def clear_up(self) -> None:
+            nonlocal looked_at
+            looked_at += len(self)
+            super().clear_up()
+
+    monkeypatch.setattr("tinygrad_nn.views.Views", Counting)
+    y = leaf(*range(5000)) * 1.0
+    living = [y[i:] for i in range(5000)]
+    assert looked_at < 2 * len(living)
 
 
 def test_a_view_does_not_keep_what_it_viewed_in_a_circle() -> None:

@@ -7,11 +7,11 @@ readers and type checkers.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray
 
 from . import graph, sums, views
 from .errors import (
@@ -81,7 +81,7 @@ class Tensor:
     _data: Any  # an ndarray, or a NumPy scalar until `data` is asked for
     _node: Node | Leaf | None
     _origin: tuple[Tensor, Op, dict[str, Any]] | None  # unset but on views; these three are explained in `views.py`
-    _views: list[weakref.ref[Tensor]]
+    _views: views.Views
     _exposed: bool
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
@@ -738,9 +738,10 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     out = wrap(y, made := Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
     if not outside and mask + 1 != bit:
         for kept, node, given in zip(data, nodes, args, strict=True):
-            outside |= node is None and type(kept) is np.ndarray and views.foreign(given)
+            outside |= node is None and type(kept) is ndarray and views.foreign(given)
     for value in params.values():  # an index may be, or hold, an array that was given
-        if type(value) is np.ndarray or type(value) is tuple:
+        kind = type(value)
+        if kind is ndarray or (kind is tuple and ndarray in map(type, value)):
             outside = outside or views.array_among(params)
     if outside:
         views.guard(made, args)

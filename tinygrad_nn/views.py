@@ -16,11 +16,12 @@ of a tensor with history that was made under `no_grad`: a recorded write through
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref as weak
 
 import numpy as np
+from numpy import ndarray
 
 from .errors import GraphError, describe, operation_error
 from .graph import Leaf, Node, OpenNode, Watch
@@ -29,27 +30,39 @@ from .registry import OPS, Op
 from .writes import owner, print_of, writes
 
 
+class Views(list[weak[Any]]):
+    """Weak references to the views of one tensor; now and then those of views that are gone are taken out."""
+
+    limit = 64
+
+    def clear_up(self) -> None:
+        """Take them out, and wait until as many have come again as are left: so each costs no more among many."""
+        self[:] = [ref for ref in self if ref() is not None]
+        self.limit = 64 + 2 * len(self)
+
+
 def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
     """Note that `view`, made by `op` from the tensor `parent`, shares its memory, if it does."""
     array = getattr(parent, "_data", None)  # the first argument may also be an ndarray or a number
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, ndarray):
         return
     base = view._data.base
     if base is not array and (base is None or base is not array.base) and owner(view._data) is not owner(array):
         return
-    if view._node is None and parent._node is not None:  # made under no_grad: it must not keep the graph alive
+    node, above = view._node, parent._node
+    if node is None and above is not None:  # made under no_grad: it must not keep the graph alive
         expose(parent)
         view._origin, view._exposed = None, True
         return
     view._origin = parent, op, params
-    if parent._node is not None and parent._node.open:
-        _open(view._node)
+    if above is not None and above.open:
+        _open(node)
     views = getattr(parent, "_views", None)
     if views is None:
-        views = parent._views = []
-    views.append(weakref.ref(view))
-    if len(views) & 63 == 0:  # those of views that are gone are of no use
-        views[:] = [ref for ref in views if ref() is not None]
+        views = parent._views = Views()
+    views.append(weak(view))
+    if len(views) > views.limit:
+        views.clear_up()
 
 
 def expose(t: Any) -> None:
