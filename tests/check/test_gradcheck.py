@@ -449,6 +449,17 @@ def test_slope_of_0_but_for_rounding() -> None:
     assert result.verdict == "pass" and 1e-16 < result.resolution < 1e-10
 
 
+def test_rounding_that_all_steps_share() -> None:
+    """(x - x·r) - x + x·r is 0 but for rounding, which near 0 is the same share of every step that is a power of 2."""
+
+    def fn(x: Any) -> Any:
+        y = tg.deg2rad(x)
+        return ((x - y) - x) + y
+
+    for seed in range(20):
+        assert quiet(fn, np.array(0.0), seed=seed).verdict in ("pass", "inconclusive")
+
+
 def test_steps_of_the_function_are_not_rounding() -> None:
     """rint moves in steps, which is what rounding does to a slope, but in steps that its values do not explain."""
     result = quiet(lambda x: tg.rint(tg.rad2deg(tg.rad2deg(x) - 171.5)), np.array(2.9935916533787053))

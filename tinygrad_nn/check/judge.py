@@ -16,6 +16,8 @@ from .problem import Problem, Recording, join, spread
 from .scatter import NUDGE, scatter
 from .verdict import Verdict
 
+ODD = 1.3102439  # a factor that changes all rounding
+OTHERS = 8  # sets of other steps that a slope is compared with before a gradient is called wrong
 FLAT = 64.0  # a gradient of no more rounding units of the visible steepness is 0
 POWERLESS = 1e-2  # a tolerance above this share of the slope proves nothing
 
@@ -118,9 +120,7 @@ class Point:
             change = max(change, found or 0.0)
         # Large contributions may have cancelled on the way back. The walk is linear in g, so scaled by what is no power
         # of 2, and scaled back, all that can change is their rounding.
-        cancelled = max(
-            abs(float((pull(self.recording, g * c) / c - gradient) @ d)) for c in (1.3102439, 0.6126284, 1.6452377)
-        )
+        cancelled = abs(float((pull(self.recording, g * ODD) / ODD - gradient) @ d))
         return rounding + 4 * cancelled + 4 * change
 
     def _unsteady(self, g: Array, gradient: Array, d: Array, size: Array, rng: np.random.Generator) -> float | None:
@@ -204,6 +204,8 @@ def judge(
     doubtful = not abs(analytic - best.value) <= error
     if doubtful and not suspected:  # a wrong gradient, or rounding that no single point tells of
         error += point.tolerance * point.scatter(g, d, rng, exact is not None)
+        if best is s.central:
+            error += point.tolerance * _spread(point, d, g, best.value, inputs, rng)
     reference = max(size, abs(best.value), 0.0 if size else s.steepness)
     outcome = Outcome("pass", analytic, best.value, error, reference, "at the edge of the domain" if edge else "")
     if not abs(analytic - best.value) <= error:
@@ -218,6 +220,17 @@ def judge(
         _measure_zero(outcome, s, line, d, g, size, own)
     weaken(outcome)
     return outcome
+
+
+def _spread(point: Point, d: Array, g: Array, slope: float, inputs: float, rng: np.random.Generator) -> float:
+    """How far the slope is from those that other steps show: rounding goes unseen where all steps share it.
+
+    They grow by powers of 2, so near 0, where only exponents differ, the same rounding error may come back at each.
+    """
+    rounding = point.eps * inputs if math.isfinite(inputs) else 0.0
+    factors = (1 + rng.random(OTHERS)).tolist()
+    others = [slopes(point.line(c * d), g, rounding).central for c in factors]
+    return 2 * max((abs(e.value / c - slope) for e, c in zip(others, factors, strict=True) if e.plateau), default=0.0)
 
 
 def _measure_zero(outcome: Outcome, s: Slopes, line: Line, d: Array, g: Array, size: float, own: float) -> None:

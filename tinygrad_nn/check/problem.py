@@ -101,7 +101,7 @@ class Recording:
         for node, g in zip(self.ends, cotangents, strict=True):
             if node is not None:
                 seeds[node] = seeds[node] + g[()] if node in seeds else g[()]
-        found = gradients(seeds, self.sources, create=False, free=False)
+        found = gradients(seeds, self.sources, create=False, free=False, nodes=self.nodes)
         return [np.zeros(x.shape, x.dtype) if g is None else _array(g) for x, g in zip(self.inputs, found, strict=True)]
 
     @property
