@@ -271,13 +271,79 @@ def test_places_of_each_example(name: str) -> None:
     def loss(m: Any, i: Any, j: Any) -> Any:
         return (f(m, i, j) ** 3).sum()
 
-    for mask in ((True, True, True), (True, True, False), (True, False, True), (False, True, True)):
+    for mask in (
+        (True, True, True),
+        (True, True, False),
+        (True, False, True),
+        (False, True, True),
+        (True, False, False),
+    ):
         given = [a if moved else a[3] for a, moved in zip((m, i, j), mask, strict=True)]
         rows = [[a[k] if moved else a[3] for a, moved in zip((m, i, j), mask, strict=True)] for k in range(4)]
         value, curved = lambda m, i, j: f(tg.asarray(m), i, j), lambda m, i, j: hvp(_by(loss, i, j), m, m)
-        for g in (value, grad(loss), jacfwd(f), curved):
+        for g in (value, grad(loss), jacfwd(f), jacrev(f), curved):
             wanted = np.stack([g(tg.asarray(m), tg.asarray(i), tg.asarray(j)).data for m, i, j in rows])
             close(vmap(g, in_axes(mask))(*given).data, wanted, f"{name} {mask}")
+
+
+@pytest.mark.parametrize("name", [name for name in INDICES if "[None]" not in name])
+@pytest.mark.parametrize("write", [tg.index_update, tg.index_add])
+def test_writing_at_places_of_each_example(write: Callable[..., Any], name: str) -> None:
+    read, rng = INDICES[name], np.random.default_rng(8)
+    m, i, j = rng.normal(size=(4, 3, 5)), np.array([[0, 1], [2, 2], [1, 0], [0, 0]]), rng.integers(-5, 5, (4, 2))
+    region = read(m[0], i[0], j[0])
+    for shape in {region.shape, region.shape[-1:], ()}:
+        value = rng.normal(size=(4, *shape))
+
+        def f(m: Any, i: Any, j: Any, v: Any) -> Any:
+            return write(m, read(_Index(), i, j), v)
+
+        def slopes(m: Any, i: Any, j: Any, v: Any, f: Any = f) -> Any:
+            first, second = grad(lambda m, v: (f(m, i, j, v) ** 3).sum(), (0, 1))(m, v)
+            return tg.concat([first.reshape(-1), second.reshape(-1)])
+
+        for mask in itertools.product((True, False), repeat=4):
+            if not any(mask):
+                continue
+            given = [a if moved else a[3] for a, moved in zip((m, i, j, value), mask, strict=True)]
+            rows = [
+                [a[k] if moved else a[3] for a, moved in zip((m, i, j, value), mask, strict=True)] for k in range(4)
+            ]
+            for g in (f, slopes):
+                wanted = np.stack([g(*map(tg.asarray, row)).data for row in rows])
+                close(vmap(lambda *args, g=g: g(*map(tg.asarray, args)), in_axes(mask))(*given).data, wanted, f"{mask}")
+
+
+class _Index:
+    """Gives what it is indexed with."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return index
+
+
+def test_writing_under_a_mask_of_each_example() -> None:
+    x = np.random.default_rng(8).normal(size=(4, 3, 2)).astype(np.float32)
+
+    def f(v: Any, mask: Any, value: Any) -> Any:
+        v = v * 1.0
+        v[mask] = value
+        return v
+
+    masks: list[tuple[Any, Any]] = [
+        (lambda v: v > 0, 2.0),
+        (lambda v: v > 0, np.float64(2.0)),
+        (lambda v: v[:, 0] > 0, np.array([1.0, 2.0])),
+    ]
+    for mask, value in masks:
+        for g in (
+            lambda v, m=mask, w=value: f(v, m(v), w),
+            grad(lambda v, m=mask, w=value: (f(v, m(v), w) ** 2).sum()),
+        ):
+            close(vmap(g)(x).data, np.stack([g(tg.asarray(row)).data for row in x]), "")
+    own = vmap(lambda v: f(v, v > 0, v[0, 0] * 2))(x)
+    close(own.data, np.where(x > 0, 2 * x[:, :1, :1], x), "a value of each example's own")
+    with pytest.raises(TinygradError, match="fraction"):
+        vmap(lambda v: tg.index_update(v, v > 0, 0.5))(np.ones((2, 3), int))
 
 
 def _by(loss: Callable[..., Any], *others: Any) -> Callable[[Any], Any]:

@@ -13,13 +13,13 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from string import ascii_letters
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..batched import Batched, Level, varies
 from ..registry import OPS, Op
-from ..tensor import Tensor
+from ..tensor import Tensor, plain_index
 
 Rule = Callable[[Op, Level, list[Any], list[bool], dict[str, Any]], Any]
 
@@ -120,6 +120,40 @@ def merged(*first: int) -> Rule:
     return rule
 
 
+# -- convolutions ------------------------------------------------------------------------------------------------------
+
+
+@fixed
+def convolution(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
+    """With the same weights for all, more images; else the channels of all examples in groups that do not mix."""
+    if not any(moved[1:]):
+        return merged(0)(op, level, args, moved, params)
+    x, *weights = _spread(args, moved, level)
+    weights = [_reshape(w, (w.shape[0] * w.shape[1], *w.shape[2:])) for w in weights]
+    y = op.call(_beside(x), *weights, **{**params, "groups": params["groups"] * level.size})
+    return _apart_again(y, level)
+
+
+@fixed
+def convolution_weight(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
+    """The gradients by the weights of each example, by the same groups."""
+    x, g = _spread(args, moved, level)
+    w = op.call(_beside(x), _beside(g), **{**params, "groups": params["groups"] * level.size})
+    return _reshape(w, (level.size, w.shape[0] // level.size, *w.shape[1:]))
+
+
+def _beside(x: Any) -> Any:
+    """(batch, images, channels, ...) as (images, batch·channels, ...)."""
+    x = OPS["transpose"].call(x, axes=(1, 0, *range(2, x.ndim)))
+    return _reshape(x, (x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:]))
+
+
+def _apart_again(y: Any, level: Level) -> Any:
+    """`_beside` backwards."""
+    y = _reshape(y, (y.shape[0], level.size, y.shape[1] // level.size, *y.shape[2:]))
+    return OPS["transpose"].call(y, axes=(1, 0, *range(2, y.ndim)))
+
+
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
 
@@ -196,40 +230,122 @@ def _with_batch(index: Any) -> tuple[Any, ...]:
     return (slice(None), *_as_tuple(index))
 
 
-def getitem(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
-    """`x[index]` with one index for all examples; or with an integer array of each example's own, in front."""
-    (x,), index = args, params["index"]
-    if not varies(params, level):
-        return None if _apart(index) else op.call(x, index=_with_batch(index))
-    first, *rest = _as_tuple(index)
-    whole = rest and not all(isinstance(p, slice) for p in rest)
-    if not isinstance(first, Batched) or first.level is not level or first.dtype.kind not in "iu" or whole:
+class _Places(NamedTuple):
+    """An index into a whole batch. What it picks has the batch in front, then the axes of the arrays in the index."""
+
+    where: tuple[Any, ...]
+    before: int  # how many axes stand before those of the arrays in what an example's index picks
+    arrays: int  # how many axes the arrays have
+    ndim: int  # how many axes there are
+
+    def as_examples(self, y: Any) -> Any:
+        """What the index picked, with the axes in the order of an example."""
+        return self._moved(y, self.arrays, self.before)
+
+    def as_picked(self, y: Any) -> Any:
+        """The other way round."""
+        return self._moved(y, self.before, self.arrays)
+
+    @staticmethod
+    def _moved(y: Any, a: int, b: int) -> Any:
+        """With the first `a` axes after the batch and the `b` axes behind them exchanged."""
+        if not a or not b:
+            return y
+        axes = (0, *range(1 + a, 1 + a + b), *range(1, 1 + a), *range(1 + a + b, y.ndim))
+        return OPS["transpose"].call(y, axes=axes)
+
+
+def _parts(index: Any, ndim: int) -> list[Any] | None:
+    """The parts of an index with `...` written out and masks as places; None if a mask differs between the examples."""
+    found: list[Any] = []
+    for part in _as_tuple(index):
+        if isinstance(part, bool | np.bool_) or (isinstance(part, Tensor) and part.dtype.kind == "b"):
+            return None
+        found += np.nonzero(part) if isinstance(part, np.ndarray) and part.dtype.kind == "b" else (part,)
+    used = sum(part is not None and part is not Ellipsis for part in found)
+    at = next((i for i, part in enumerate(found) if part is Ellipsis), None)
+    if at is not None:
+        found[at : at + 1] = [slice(None)] * (ndim - used)
+    return found
+
+
+def _places(index: Any, ndim: int, level: Level, moved: bool) -> _Places | None:
+    """Where an index of examples with `ndim` axes points to in the whole batch (if not `moved`: in what all share)."""
+    parts = _parts(index, ndim)
+    if parts is None:
         return None
-    rows = first.full
-    if moved[0]:
-        each = np.arange(level.size).reshape(-1, *(1,) * (rows.ndim - 1))
-        return x[(each, rows, *rest)]
-    return x[(rows, *rest)]
+    at = [i for i, part in enumerate(parts) if part is not None and not isinstance(part, slice)]
+    ours = [isinstance(part, Batched) and part.level is level for part in parts]
+    arrays = max(_ndim(parts[i].full if ours[i] else parts[i], ours[i]) for i in at)
+    before = at[0] if at[-1] - at[0] < len(at) else 0  # arrays that stand apart: their axes come first
+    used = sum(part is not None for part in parts)
+    picked = arrays + len(parts) - len(at) + ndim - used
+    lined = [_with_axes(p.full, arrays) if our else p for p, our in zip(parts, ours, strict=True)]
+    if moved:
+        lined.insert(0, np.arange(level.size).reshape(-1, *(1,) * arrays))
+    return _Places(plain_index(tuple(lined)), before, arrays, picked)
+
+
+def getitem(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
+    """`x[index]` with one index for all examples, or with integers of each example's own."""
+    (x,), index = args, params["index"]
+    if not varies(params, level) and not _apart(index):
+        return op.call(x, index=_with_batch(index))
+    places = _places(index, _ndim(x, moved[0]), level, moved[0])
+    if places is None:
+        return None
+    y = op.call(x, index=places.where)
+    return places.as_examples(y) if moved[0] else _batch_to_front(y, places.before)
 
 
 @fixed
 def scatter(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
     """`getitem` backwards."""
-    if _apart(params["index"]):
-        return None
-    return op.call(args[0], index=_with_batch(params["index"]), shape=(level.size, *params["shape"]))
-
-
-@fixed
-def write(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
-    """`x` with a value written, or added, at an index that is the same for all examples."""
-    index, (x, value) = params["index"], args
+    (g,), index, shape = args, params["index"], params["shape"]
     if _apart(index):
-        return None
+        places = _places(index, len(shape), level, True)
+        if places is None:
+            return None
+        index, g = places.where, places.as_picked(g)
+    else:
+        index = _with_batch(index)
+    return op.call(g, index=index, shape=(level.size, *shape))
+
+
+def write(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
+    """`x` with a value written, or added, at an index that is the same for all examples, or differs."""
+    index, (x, value) = params["index"], args
+    if isinstance(index, Batched) and index.dtype.kind == "b":
+        return _masked(op, level, args, moved, index)
     x = _spread([x], moved[:1], level)[0]
-    if moved[1]:
-        value = _with_axes(value, np.broadcast_to(0, x.shape[1:])[index].ndim)
-    return op.call(x, value, index=_with_batch(index))
+    if not varies(params, level) and not _apart(index):
+        if moved[1]:
+            value = _with_axes(value, np.broadcast_to(0, x.shape[1:])[index].ndim)
+        return op.call(x, value, index=_with_batch(index))
+    places = _places(index, x.ndim - 1, level, True)
+    if places is None:
+        return None
+    if moved[1] or _ndim(value, False):
+        if not moved[1]:
+            value = _reshape(value, (1, *value.shape))
+        value = places.as_picked(_with_axes(value, places.ndim))
+    return op.call(x, value, index=places.where)
+
+
+def _masked(op: Op, level: Level, args: list[Any], moved: list[bool], mask: Batched) -> Any:
+    """A value written where a mask of each example's own is true, if it does not matter how many places there are."""
+    x, value = args
+    rest = _ndim(x, moved[0]) - mask.ndim
+    kind = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+    if op.name != "index_update" or mask.level is not level or _ndim(value, moved[1]) > rest:
+        return None
+    if not np.can_cast(kind, x.dtype, "same_kind"):
+        return None
+    if hasattr(value, "dtype") and kind != x.dtype:
+        value = OPS["astype"].call(value, dtype=x.dtype)
+    condition = _reshape(mask.full, (*mask.full.shape, *(1,) * rest))
+    args = _line_up([value, x, condition], [moved[1], moved[0], True])
+    return OPS["where"].call(*args[:2], condition=args[2] if isinstance(args[2], Batched) else args[2]._data)
 
 
 # -- products ----------------------------------------------------------------------------------------------------------
