@@ -267,6 +267,31 @@ def test_hooks_and_retained_gradients_are_repaired() -> None:
     np.testing.assert_array_equal(seen[0], [0.0, 0.25])
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2), (3,)])
+def test_samples_without_a_number_are_masked_after_a_loss_of_classes(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape)
+    labels = np.zeros(shape[:1] + shape[2:] if len(shape) > 1 else (), np.int64)
+    valid = labels == 0
+    if valid.shape:
+        valid[0] = False
+    else:
+        valid = np.array(False)
+    lines = valid if len(shape) == 1 else np.expand_dims(valid, 1)
+    broken = np.where(lines, x, NAN)
+
+    def loss(x: Any) -> Any:
+        return tg.where(valid, F.cross_entropy(3.0 * x, labels, reduction="none"), 0.0).sum()
+
+    wanted = tg.func.grad(loss)(x).data
+    assert np.any(wanted) == valid.any()
+    np.testing.assert_array_equal(tg.func.grad(loss)(broken).data, wanted)
+    point = tg.tensor(broken, requires_grad=True)
+    (recorded,) = tg.autograd.grad(loss(point), point, create_graph=True)
+    np.testing.assert_allclose(recorded.data, wanted, rtol=1e-12, atol=1e-15)
+    (second,) = tg.autograd.grad((recorded**2).sum(), point)
+    assert np.isfinite(second.data).all()
+
+
 SINGULAR: dict[str, Callable[[Any], Any]] = {
     "sqrt": tg.sqrt,
     "log": tg.log,

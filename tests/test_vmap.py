@@ -180,6 +180,24 @@ def test_each_sample_through_layers_and_losses() -> None:
         np.testing.assert_allclose(ours[name], p.grad.data, rtol=1e-4, atol=1e-6)
 
 
+def test_convolutions_never_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of each sample's own, and weights of each member of an ensemble, run as groups of channels."""
+    rng = np.random.default_rng(3)
+    x, w, b = rng.normal(size=(4, 2, 4, 5, 6)), rng.normal(size=(4, 6, 2, 3, 2)), rng.normal(size=(4, 6))
+
+    def loss(x: Any, w: Any, b: Any) -> Any:
+        return (tg.nn.functional.conv2d(x, w, b, stride=2, padding=1, groups=2) ** 2).sum()
+
+    gradient = grad(loss, (0, 1, 2))
+    rows = [gradient(*one) for one in zip(x, w, b, strict=True)]
+    shared = [gradient(one, w[0], b[0]) for one in x]
+    monkeypatch.delattr("tinygrad_nn.batched._one_by_one")
+    for i, found in enumerate(vmap(gradient)(x, w, b)):
+        close(found.data, np.stack([row[i].data for row in rows]), f"an ensemble, argument {i}")
+    for i, found in enumerate(vmap(gradient, (0, None, None))(x, w[0], b[0])):
+        close(found.data, np.stack([row[i].data for row in shared]), f"each sample, argument {i}")
+
+
 @pytest.mark.parametrize("transform", [jacrev, jacfwd, hessian])
 def test_jacobians_inside(transform: Callable[..., Any]) -> None:
     rng = np.random.default_rng(3)

@@ -178,6 +178,12 @@ _TARGET_CASES = (
 )
 _TARGET_DOMAIN = (Reals(), Integers(0, 3))
 
+
+def _silent_samples(zero: Any, *, reduction: str, **_: Any) -> Any:
+    """Where no cotangent comes from: each class of a sample gets something from its loss alone."""
+    return _per_sample(zero, 1) if reduction == "none" else zero
+
+
 cross_entropy = general(
     "cross_entropy",
     _cross_entropy,
@@ -186,6 +192,7 @@ cross_entropy = general(
     domain=_TARGET_DOMAIN,
     cases=_TARGET_CASES,
     residual=True,
+    silent=_silent_samples,
     formula="ln Σ eˣ - x[target]",
     batch=batching.per_sample_loss,
 )

@@ -162,7 +162,7 @@ _conv2d = linear(
         case((0, 1, 3, 3), (2, 1, 2, 2), **_how()),
     ),
     formula="y[n,o,r,s] = Σ x[n, c, r·stride + i·dilation, s·stride + j·dilation] · w[o,c,i,j]",
-    batch=batching.merged(0),
+    batch=batching.convolution,
 )
 _conv2d_input: Any = linear(
     "conv2d_input",
@@ -177,7 +177,7 @@ _conv2d_input: Any = linear(
         case((1, 2, 2, 5), (2, 2, 2, 2), size=(3, 4), **_GROUPED),
     ),
     formula="the gradient of <g, conv2d(x, w)> by x",
-    batch=batching.merged(0),
+    batch=batching.convolution,
 )
 _conv2d_weight: Any = linear(
     "conv2d_weight",
@@ -192,6 +192,7 @@ _conv2d_weight: Any = linear(
         case((1, 4, 3, 4), (1, 2, 2, 5), kernel=(2, 2), **_GROUPED),
     ),
     formula="the gradient of <g, conv2d(x, w)> by w",
+    batch=batching.convolution_weight,
 )
 _conv2d_bias = general(
     "conv2d_bias",
@@ -214,7 +215,7 @@ _conv2d_bias = general(
     formula="conv2d(x, w) + b[o]",
     products=True,
     analytic=True,
-    batch=batching.merged(0),
+    batch=batching.convolution,
 )
 
 
