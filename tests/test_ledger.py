@@ -177,3 +177,18 @@ def test_lines_only_where_they_were_recorded() -> None:
     assert of_graph()["exp", ""].nbytes == 123 * FLOAT
     assert "  exp  " in str(memory())
     assert y.shape == (123,)
+
+
+def test_operations_whose_result_numpy_code_holds_are_counted() -> None:
+    x = tg.tensor(np.ones((500, 64)), requires_grad=True)
+    y = tg.exp(x)
+    assert y.data.shape == (500, 64)
+    assert [e.operation for e in tg.autograd.memory().entries if e.keeper == "graph" and e.nbytes == 256_000] == ["exp"]
+
+
+def test_what_an_operation_made_for_itself_is_not_copied() -> None:
+    """Only what NumPy code may write into is: here the targets, and not the tables of the cross entropy."""
+    before = sum(e.nbytes for e in tg.autograd.memory().entries if e.keeper == "guard")
+    loss = tg.nn.functional.cross_entropy(tg.zeros((50, 10), requires_grad=True), np.zeros(50, np.int64))
+    after = sum(e.nbytes for e in tg.autograd.memory().entries if e.keeper == "guard")
+    assert (after - before, loss.ndim) == (50 * 8, 0)

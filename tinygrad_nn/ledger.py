@@ -91,7 +91,7 @@ def memory() -> MemoryReport:
     objects = gc.get_objects()
     # by type: `isinstance` asks an object for its class, and the lazy ones of other libraries answer with warnings
     tensors = [t for t in objects if issubclass(type(t), Tensor)]
-    nodes = sorted((n for n in objects if type(n) is Node), key=lambda n: n.order)
+    nodes = sorted((n for n in objects if issubclass(type(n), Node)), key=lambda n: n.order)
     leaves = {id(t._node): t._node for t in tensors if isinstance(t._node, Leaf)}
     leaves |= {id(p): p for n in nodes for p in n.parents if isinstance(p, Leaf)}
     ledger = _Ledger()
@@ -107,7 +107,7 @@ def memory() -> MemoryReport:
         for name, value in node.params.items():
             ledger.add("graph", node.op.name, line, name, value)
         if node.watch is not None and node.watch.kept is not None:
-            ledger.add("guard", "", None, "copy", [copy for copy in node.watch.kept.found if copy is not None])
+            ledger.add("guard", "", None, "copy", [copy for _, _, copy in node.watch.kept.found])
     for t in tensors:
         ledger.add("tensor", "", None, "data", t)
     return MemoryReport(sorted(ledger.entries.values(), key=lambda e: -e.nbytes))

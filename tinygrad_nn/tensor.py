@@ -738,11 +738,10 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     out = wrap(y, made := Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
     if not outside and mask + 1 != bit:
         for kept, node, given in zip(data, nodes, args, strict=True):
-            outside |= node is None and type(kept) is ndarray and views.foreign(given)
-    for value in params.values():  # an index may be, or hold, an array that was given
-        kind = type(value)
-        if kind is ndarray or (kind is tuple and ndarray in map(type, value)):
-            outside = outside or views.array_among(params)
+            if node is None and type(kept) is ndarray and views.foreign(given):
+                outside = True
+    if not outside and params:
+        outside = views.array_among(params)
     if outside:
         views.guard(made, args)
     if shares:

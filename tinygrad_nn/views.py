@@ -95,10 +95,16 @@ def part(t: Any) -> None:
 
 def foreign(argument: Any) -> bool:
     """Whether NumPy code may write into the memory of an argument."""
+    if type(argument) is ndarray:
+        return True
     node = getattr(argument, "_node", argument)
     if node is argument:
-        return isinstance(argument, np.ndarray)
-    return bool(node.open) if node is not None else getattr(_base(argument), "_exposed", False)
+        return isinstance(argument, ndarray)
+    if node is not None:
+        return bool(node.open)
+    while (origin := getattr(argument, "_origin", None)) is not None:
+        argument = origin[0]
+    return getattr(argument, "_exposed", False)
 
 
 def guard(node: Node, args: Sequence[Any], exact: bool = False) -> None:
@@ -111,10 +117,8 @@ def guard(node: Node, args: Sequence[Any], exact: bool = False) -> None:
 def array_among(params: dict[str, Any]) -> bool:
     """Whether a parameter, such as an index, is or holds an array that was given."""
     for name, value in params.items():
-        if type(value) is np.ndarray:
-            if name != "residual":
-                return True
-        elif type(value) is tuple and np.ndarray in map(type, value):
+        kind = type(value)
+        if name != "residual" and (kind is ndarray or (kind is tuple and ndarray in map(type, value))):
             return True
     return False
 

@@ -49,25 +49,27 @@ def contents(array: np.ndarray[Any, Any]) -> bytes:
 
 
 class Print:
-    """What was in arrays that a node kept, when it kept them, by where they are: an argument, or a parameter."""
+    """What was in arrays that a node kept, when it kept them."""
 
     __slots__ = ("found", "exact")
 
     def __init__(self, exact: bool) -> None:
-        self.found: list[tuple[int | str, int, bytes]] = []  # in `saved`, or the name of a parameter and where in that
+        self.found: list[tuple[int | str, np.ndarray[Any, Any], bytes]] = []  # where in `saved`, or which parameter
         self.exact = exact
 
-    def add(self, where: int | str, part: int, array: np.ndarray[Any, Any]) -> None:
+    def add(self, where: int | str, array: np.ndarray[Any, Any]) -> None:
         """Copy what is compared later."""
-        self.found.append((where, part, array.tobytes() if self.exact else contents(array)))
+        whole = self.exact or array.nbytes <= WHOLE
+        self.found.append((where, array, array.tobytes() if whole else contents(array)))
 
 
-class Stamp(NamedTuple):
+class Stamp:
     """The last write into some memory: its number, what wrote, and a reference that removes the entry."""
 
-    order: int
-    writer: str
-    alive: weakref.ref[Any]
+    __slots__ = ("order", "writer", "alive")
+
+    def __init__(self, order: int, writer: str, alive: weakref.ref[Any]) -> None:
+        self.order, self.writer, self.alive = order, writer, alive
 
 
 class Loan(NamedTuple):
@@ -90,29 +92,29 @@ class Writes:
         self.last = -1
         self._stamps: dict[int, Stamp] = {}
         self._loans: dict[int, Loan] = {}
-        self._lock = Lock()
-
-    def _next(self) -> int:
-        """The number of a new write. `last` must never go back, whichever thread writes."""
-        with self._lock:
-            self.last = next_order()
-            return self.last
+        self._lock = Lock()  # `last` must never go back, whichever thread writes
 
     def note(self, array: np.ndarray[Any, Any], writer: str, line: Line | None = None) -> None:
         """`writer` has just changed `array`."""
         held_by = array if array.base is None else owner(array)
         key = id(held_by)
-        order = self._next()
+        if line is not None:
+            writer = f"{writer} ({line})"
+        with self._lock:
+            order = self.last = next_order()
         known = self._stamps.get(key)  # of this very array: the entry of one that is gone went with it
-        alive = known.alive if known else weakref.ref(held_by, lambda _: self._stamps.pop(key, None))
-        self._stamps[key] = Stamp(order, writer if line is None else f"{writer} ({line})", alive)
+        if known is None:
+            self._stamps[key] = Stamp(order, writer, weakref.ref(held_by, lambda _: self._stamps.pop(key, None)))
+        else:
+            known.order, known.writer = order, writer
 
     def lend(self, array: np.ndarray[Any, Any], line: Line) -> None:
         """NumPy code gets hold of `array`, and may write into it from now on."""
         held_by = owner(array)
         key = id(held_by)
         known, now = self._loans.get(key), contents(held_by)
-        order = self._next()
+        with self._lock:
+            order = self.last = next_order()
         if known is not None and known.contents != now:  # written since: too late for what was recorded before `known`
             stamp = self._stamps.get(key)
             if stamp is None or stamp.order < known.order:
@@ -140,13 +142,10 @@ class Writes:
     def compare(self, node: Node, found: Print) -> None:
         """Raise if something that `node` kept is not what it was when it was recorded."""
         assert node.saved is not None
-        for where, part, before in found.found:
-            kept: Any = node.saved[where] if type(where) is int else node.params[where]  # type: ignore[index]
-            if type(kept) is tuple:
-                kept = kept[part]
-            if before != (kept.tobytes() if found.exact else contents(kept)):
+        for where, kept, before in found.found:
+            if before != (kept.tobytes() if found.exact or kept.nbytes <= WHOLE else contents(kept)):
                 self.check(node)  # knows more, if it was written through the Tensor API
-                what = "its result" if where == 0 else f"its argument {where}" if part < 0 else f"its {where}"
+                what = "its result" if where == 0 else f"its argument {where}" if type(where) is int else f"its {where}"
                 raise overwritten(node.name, what, kept, "NumPy code")
 
 
@@ -177,15 +176,12 @@ def print_of(node: Node, outside: Sequence[bool], exact: bool = False) -> Print:
     found = Print(exact)
     for i, kept in enumerate(node.saved or ()):
         if isinstance(kept, np.ndarray) and (exact or (i and outside[i - 1])):
-            found.add(i, -1, kept)
+            found.add(i, kept)
     for name, value in node.params.items():
-        if isinstance(value, np.ndarray):
-            if exact or name != "residual":
-                found.add(name, 0, value)
-        elif isinstance(value, tuple):
-            for part, kept in enumerate(value):
+        if name != "residual" or exact:  # that is of the operation's own making
+            for kept in value if type(value) is tuple else (value,):
                 if isinstance(kept, np.ndarray):
-                    found.add(name, part, kept)
+                    found.add(name, kept)
     return found
 
 
