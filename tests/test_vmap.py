@@ -482,6 +482,11 @@ def test_arrays_and_creation_inside() -> None:
         (lambda x: vmap(lambda v: v.detach().requires_grad_())(x), GraphError, "tg.func.grad"),
         (lambda x: vmap(_slope_by_a_shared_tensor)(x), GraphError, "tg.func.grad"),
         (lambda x: vmap(lambda v: v, 0, 2)(x[0]), TinygradError, "out_axes: axis 2"),
+        (
+            lambda x: vmap(lambda v: F.cross_entropy(x, LABELS[0, :2] % 2, v))(x),
+            ArgumentError,
+            "weight is the same for all",
+        ),
     ],
 )
 def test_errors(call: Callable[[Any], Any], error: type[Exception], words: str) -> None:
@@ -568,6 +573,13 @@ COMPOSED: dict[str, Callable[..., Any]] = {
     "weights": lambda x, y: F.cross_entropy(x, y, np.array([1.0, 2.0, 3.0]), reduction="sum"),
     "one sample": lambda x, y: F.cross_entropy(x[0], y[0]),
     "probabilities": lambda x, y: F.cross_entropy(x, tg.softmax(x)),
+    "embedding of its own table, padding": lambda x, y: F.embedding(y, x, padding_idx=0) ** 2,
+    "embedding of a row": lambda x, y: F.embedding(y[0], x) * F.embedding(1, x),
+    "all ignored": lambda x, y: tg.stack([F.cross_entropy(x[:1], y[:1], ignore_index=2), x[0, 0]]),
+    "ignored, weights": lambda x, y: F.cross_entropy(x, y, np.array([1.0, 0.0, 3.0]), ignore_index=2),
+    "ignored, one sample": lambda x, y: F.cross_entropy(x[0], y[0], ignore_index=1),
+    "ignored, summed": lambda x, y: F.nll_loss(x, y, np.array([1.0, 2.0, 3.0]), ignore_index=2, reduction="sum"),
+    "ignored, in two axes": lambda x, y: F.cross_entropy(x[:1, :, None], y[:1, None], ignore_index=2),
     "sort": lambda x, y: tg.sort(x, axis=0) * x.std(),
 }
 
@@ -576,5 +588,16 @@ COMPOSED: dict[str, Callable[..., Any]] = {
 def test_what_is_composed_of_operations(name: str) -> None:
     f = COMPOSED[name]
     x = np.random.default_rng(7).uniform(0.1, 0.9, (3, 3, 3))
-    wanted = [f(tg.asarray(row), tg.asarray(label)) for row, label in zip(x, LABELS, strict=True)]
-    close(vmap(f)(x, LABELS).data, np.stack([w.data for w in wanted]), name)
+
+    def slope(x: Any, y: Any) -> Any:
+        return grad(lambda x: (f(x, y) ** 2).sum())(x)
+
+    def curve(x: Any, y: Any) -> Any:
+        return hvp(lambda x: (f(x, y) ** 2).sum(), x, x)
+
+    def rows(x: Any, y: Any) -> Any:
+        return jacrev(lambda x: f(x, y))(x)
+
+    for g in (f, *((slope, curve, rows) if f(*map(tg.asarray, (x[0], LABELS[0]))).dtype.kind == "f" else ())):
+        wanted = [g(tg.asarray(row), tg.asarray(label)) for row, label in zip(x, LABELS, strict=True)]
+        close(vmap(g)(x, LABELS).data, np.stack([w.data for w in wanted]), name)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._types import ArrayLike
-from ..batched import every_value
+from ..batched import Batched, every_value
 from ..errors import ArgumentError, DTypeError, ShapeError, describe
 from ..functional import dropout, elu, gelu, hardtanh, leaky_relu, log_sigmoid, one_hot, operand, relu6, step
 from ..ops import loss as _loss, softmax as _softmax
@@ -359,6 +359,8 @@ def _class_weight(name: str, weight: ArrayLike | None, x: Any) -> Any:
         return None
     if isinstance(weight, Tensor) and weight.requires_grad:
         raise ArgumentError(f"{name}: weight requires a gradient, but the loss has none for it; pass weight.detach()")
+    if isinstance(weight, Batched):
+        raise ArgumentError(f"{name}: inside vmap weight is the same for all examples, not {weight!r}")
     array = np.asarray(every_value(operand(weight)), x.dtype)
     classes = x.shape[min(len(x.shape) - 1, 1)] if x.shape else 0
     if array.shape != (classes,):

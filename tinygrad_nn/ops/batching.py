@@ -401,19 +401,28 @@ def einsum(op: Op, level: Level, args: list[Any], moved: list[bool], params: dic
 
 @fixed
 def per_sample_loss(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
-    """Losses of classes: each sample's own, then the mean or the sum of each example's, if all samples count alike."""
+    """Losses of classes: each sample's own, then the mean or the sum of each example's."""
     x, target = _spread(args, moved, level)
-    y = target._data if isinstance(target, Tensor) else target
-    if params["weight"] is not None or isinstance(target, Batched) or (y == params["ignore_index"]).any():
+    if isinstance(target, Batched):
         return None
+    y = target._data if isinstance(target, Tensor) else target
     single = x.ndim == 2
     rows = x if single else _reshape(x, (-1 if x.size else 0, *x.shape[2:]))
     losses = op.call(rows, y.reshape(-1, *y.shape[2:]), **{**params, "reduction": "none"})
     losses = _reshape(losses, y.shape)
-    if single or params["reduction"] == "none":
+    if params["reduction"] == "none":
         return losses
     axes = tuple(range(1, losses.ndim))
-    return OPS[params["reduction"]].call(losses, axis=axes, keepdims=False)
+    weight, counts = params["weight"], y != params["ignore_index"]
+    if weight is None and counts.all():
+        return losses if single else OPS[params["reduction"]].call(losses, axis=axes, keepdims=False)
+    total = losses if single else OPS["sum"].call(losses, axis=axes, keepdims=False)
+    if params["reduction"] == "sum":
+        return total
+    weights = counts if weight is None else counts * weight[np.where(counts, y, 0)]
+    whole = np.sum(weights, axis=axes).astype(x.dtype)
+    none = whole == 0  # the mean of nothing is NaN
+    return total / np.where(none, whole.dtype.type(1), whole) + np.where(none, math.nan, 0.0).astype(x.dtype)
 
 
 @fixed
@@ -424,7 +433,47 @@ def squared_error(op: Op, level: Level, args: list[Any], moved: list[bool], para
     return OPS["sum"].call(squares, axis=tuple(range(1, squares.ndim)), keepdims=False) * params["share"]
 
 
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def _in_own_table(indices: Any, moved: bool, level: Level, count: int) -> Any:
+    """Indices into tables of `count` rows, as indices into the tables of all examples, one below the other."""
+    ndim = _ndim(indices, moved)
+    first = np.arange(0, level.size * count, count).reshape(-1, *(1,) * ndim)
+    return OPS["astype"].call(indices, dtype=np.dtype(np.int64)) + first
+
+
+def _where_padding(indices: Any, padding_idx: int, a: Any, b: Any) -> Any:
+    """`a` where an index is `padding_idx`, else `b`; indices without a batch are for all examples."""
+    same = OPS["equal"].call(indices, padding_idx)
+    same = _reshape(same, (*same.shape, 1))
+    known = isinstance(same, Tensor) and not isinstance(same, Batched)
+    return OPS["where"].call(a, b, condition=same._data if known else same)
+
+
 @fixed
-def same_table(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
-    """`embedding` with one table of weights."""
-    return None if moved[1] else op.call(*args, **params)
+def rows_of_table(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
+    """`embedding`; where each example has a table of its own, all of them are one below the other."""
+    indices, table = args
+    if not moved[1]:
+        return op.call(*args, **params)
+    flat = _reshape(table, (level.size * table.shape[1], table.shape[2]))
+    own = _in_own_table(indices, moved[0], level, table.shape[1])
+    y = op.call(own, flat, padding_idx=None)
+    if params["padding_idx"] is None:
+        return y
+    still = 0.0 if op.name == "embedding_moving" else y.detach()
+    return _where_padding(indices, params["padding_idx"], still, y)
+
+
+@fixed
+def rows_added(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
+    """`embedding` backwards: into the tables of all examples, one below the other."""
+    indices, g = args
+    count, padding = params["count"], params["padding_idx"]
+    own = _in_own_table(indices, moved[0], level, count)
+    g = _spread([g], moved[1:], level)[0]
+    if padding is not None:
+        g = _where_padding(indices, padding, 0.0, g)
+    table = op.call(own, g, count=level.size * count, padding_idx=None)
+    return _reshape(table, (level.size, count, g.shape[-1]))

@@ -61,7 +61,7 @@ _embedding = general(
         case((2, 0), (3, 2), padding_idx=None),
     ),
     formula="weight[indices]",
-    batch=batching.same_table,
+    batch=batching.rows_of_table,
 )
 _embedding_moving: Any = linear(
     "embedding_moving",
@@ -75,7 +75,7 @@ _embedding_moving: Any = linear(
     domain=(_INDICES, Reals()),
     cases=(case((2, 3), (3, 2), padding_idx=None), case((5,), (3, 2), padding_idx=1)),
     formula="weight[indices], with zeros for padding_idx",
-    batch=batching.same_table,
+    batch=batching.rows_of_table,
 )
 _embedding_weight: Any = linear(
     "embedding_weight",
@@ -88,6 +88,7 @@ _embedding_weight: Any = linear(
         case((0,), (0, 2), count=3, padding_idx=None),
     ),
     formula="the gradient of <g, embedding(indices, weight)> by weight",
+    batch=batching.rows_added,
 )
 
 
