@@ -225,6 +225,8 @@ def test_checkpoint_sequential() -> None:
     for segments in (0, 8):
         with pytest.raises(ArgumentError, match=f"checkpoint_sequential: {segments} segments of 7 functions"):
             checkpoint_sequential(net, segments, x)
+    with pytest.raises(ArgumentError, match=r"segments is float.*, no number; call it with \(functions, segm"):
+        checkpoint_sequential(net, x, 2)  # type: ignore[arg-type]
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -202,6 +202,11 @@ def test_an_x_that_is_no_root() -> None:
         custom_root(lambda x, a: x * x - a, lambda a: a * np.nan)(a)
 
 
+def test_an_iteration_that_runs_away() -> None:
+    with np.errstate(over="ignore"), pytest.raises(ConvergenceError, match="after 3 iterations x is not finite"):
+        fixed_point(lambda x, a: 1e30 * x + a, np.float32(0.0), np.float32(1.0))
+
+
 def test_a_singular_jacobian() -> None:
     a = tg.tensor([0.0, 1.0], requires_grad=True)
     with pytest.raises(ArgumentError, match="the Jacobian of residual by x is singular at the solution"):
@@ -221,6 +226,7 @@ def test_a_singular_jacobian() -> None:
         (lambda a: custom_root(lambda x, a: x - a, lambda a: ())(a), DTypeError, "returned nothing"),
         (lambda a: fixed_point(lambda x, a: -x + a, 0.0, a[0]), ConvergenceError, "after 1000 iterations the last"),
         (lambda a: fixed_point(lambda x, a: 2 * x + a, 0.0, a[0], max_iterations=9), ConvergenceError, "after 9 iter"),
+        (lambda a: fixed_point(lambda x, a: a * np.nan, 0.0, a[0]), ConvergenceError, "after 1 iterations x is not"),
         (lambda a: fixed_point(lambda x, a: x + a, 0.0, a), ShapeError, r"made float32\(2,\) of float32\(\)"),
         (lambda a: fixed_point(lambda x, a: (x, x), 0.0, a), ShapeError, "it must keep the form"),
     ],

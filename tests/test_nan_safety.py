@@ -292,6 +292,17 @@ def test_samples_without_a_number_are_masked_after_a_loss_of_classes(shape: tupl
     assert np.isfinite(second.data).all()
 
 
+def test_lines_without_a_number_are_masked_after_running_products() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    valid = np.array([True, False, True])
+
+    def loss(x: Any) -> Any:
+        return tg.where(valid[:, None], tg.cumprod(2.0 * x, axis=1), 0.0).sum()
+
+    broken = np.where(valid[:, None], x, NAN)
+    np.testing.assert_array_equal(tg.func.grad(loss)(broken).data, tg.func.grad(loss)(x).data)
+
+
 SINGULAR: dict[str, Callable[[Any], Any]] = {
     "sqrt": tg.sqrt,
     "log": tg.log,

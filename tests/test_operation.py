@@ -194,6 +194,20 @@ def test_one_way_to_say_the_derivative() -> None:
         operation(fallback="guess")  # type: ignore[arg-type]
 
 
+def test_one_rule_for_each_array() -> None:
+    with pytest.raises(ArgumentError, match=r"lone: 1 rules for 2 arrays \(x, power\).*come after \*"):
+
+        @operation(elementwise=lambda t, y, x, power: t * power * x ** (power - 1))
+        def lone(x: Any, power: float) -> Any:
+            return x**power
+
+    with pytest.raises(ArgumentError, match=r"the rule <lambda> at .*test_operation.py:\d+ takes \(t, x\), which must"):
+
+        @operation(elementwise=lambda t, x: t * tg.cos(x))
+        def short(x: Any) -> Any:
+            return np.sin(x)
+
+
 def test_arrays_by_keyword_and_parameters_by_position() -> None:
     fn = slanted()
     x = tg.ones(2, requires_grad=True)

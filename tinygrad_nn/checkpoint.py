@@ -23,7 +23,7 @@ import numpy as np
 
 from ._types import Array
 from .batched import Batched
-from .errors import ArgumentError, GraphError
+from .errors import ArgumentError, GraphError, describe
 from .graph import AnyNode, Node, newer, next_order, writes
 from .modes import is_grad_enabled
 from .random import default_generator, replay
@@ -70,6 +70,11 @@ def checkpoint_sequential(functions: Sequence[Callable[[Any], Any]], segments: i
     True
     """
     steps = list(functions)
+    if not isinstance(segments, int | np.integer):
+        raise ArgumentError(
+            f"checkpoint_sequential: segments is {describe(segments)}, no number; call it with "
+            "(functions, segments, input)"
+        )
     if not 1 <= segments <= max(len(steps), 1):
         raise ArgumentError(f"checkpoint_sequential: {segments} segments of {len(steps)} functions")
     cuts = [len(steps) * k // segments for k in range(segments + 1)]

@@ -82,13 +82,18 @@ def fixed_point(
         old, form = flatten(start)
         old = [asarray(leaf).detach() for leaf in old]
         step = np.inf
-        for _ in range(max_iterations):
+        for count in range(1, max_iterations + 1):
             new, new_form = flatten(fn(unflatten(form, old), *params))
             new = [asarray(leaf) for leaf in new]
             if new_form != form or [t.shape for t in new] != [t.shape for t in old]:
                 raise ShapeError(f"fixed_point: fn made {_listed(new)} of {_listed(old)}; it must keep the form")
             step = max([_largest(b._data - a._data) for a, b in zip(old, new, strict=True)], default=0.0)
             size = max([_largest(b._data) for b in new], default=0.0)
+            if not math.isfinite(step + size):
+                raise ConvergenceError(
+                    f"fixed_point: after {count} iterations x is not finite any more. The iteration converges where "
+                    "|fn'| < 1; start there, or make fn's steps shorter"
+                )
             old = new
             if step <= (1 + size) * (16 * np.finfo(_joined(new).dtype).eps if tolerance is None else tolerance):
                 return unflatten(form, new)

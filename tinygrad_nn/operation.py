@@ -81,6 +81,8 @@ def operation(
         _forget_same(name, fn)
         forward = _checked(fn)
         keywords = _keywords(fn)
+        for rules in (elementwise, linear, vjps, jvps):
+            _one_rule_for_each(fn, rules)
         declared = {"formula": (inspect.getdoc(fn) or "").partition("\n")[0], **facts}
         call: Any
         if elementwise is not None:
@@ -109,6 +111,19 @@ def _several(rules: Rules) -> tuple[Rule, ...]:
 
 def _each(rules: Rules) -> tuple[Rule, ...] | Each:
     return rules if isinstance(rules, Each) else _several(rules)
+
+
+def _one_rule_for_each(fn: Callable[..., Any], rules: Rules | None) -> None:
+    """Raise unless there are as many rules as arrays, which are the parameters that go by position."""
+    parameters = inspect.signature(fn).parameters.values()
+    arrays = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not rules or isinstance(rules, Each) or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return
+    if len(_several(rules)) != len(arrays):
+        raise ArgumentError(
+            f"{fn.__name__}: {len(_several(rules))} rules for {len(arrays)} arrays ({', '.join(arrays)}); there must "
+            "be one for each. Parameters that are no arrays come after * in the function's head"
+        )
 
 
 def _forget_same(name: str, fn: Callable[..., Any]) -> None:

@@ -134,7 +134,10 @@ def reads(rule: Rule, count: int) -> list[bool]:
         star = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
         wanted += [not star.startswith("_")] * (count + 1 - len(wanted))
     if len(wanted) != count + 1:
-        raise ArgumentError(f"rule {rule!r} takes {names}, but there are {count} arguments: (t, y, *arguments)")
+        raise ArgumentError(
+            f"the rule {code.co_name} at {code.co_filename}:{code.co_firstlineno} takes ({', '.join(names)}), which "
+            f"must be 2 + {count} names: what comes in, the result, and the {count} arguments"
+        )
     return wanted
 
 

@@ -408,6 +408,7 @@ _cumprod: Fn = general(
     [_cumprod_jvp],
     cases=_RUNNING,
     formula="running product",
+    silent=lambda zero, *, axis: all(zero, axis=axis, keepdims=True),
     analytic=True,
     twin=np.cumprod,
     batch=batching.along,
