@@ -107,7 +107,7 @@ def memory() -> MemoryReport:
         for name, value in node.params.items():
             ledger.add("graph", node.op.name, line, name, value)
         if node.watch is not None and node.watch.kept is not None:
-            ledger.add("guard", "", None, "copy", [copy for _, _, copy in node.watch.kept.found])
+            ledger.add("guard", "", None, "copy", [copy for _, _, copy in node.watch.kept])
     for t in tensors:
         ledger.add("tensor", "", None, "data", t)
     return MemoryReport(sorted(ledger.entries.values(), key=lambda e: -e.nbytes))

@@ -27,7 +27,7 @@ from .errors import GraphError, describe, operation_error
 from .graph import Leaf, Node, OpenNode, Watch
 from .lines import user_line
 from .registry import OPS, Op
-from .writes import owner, print_of, writes
+from .writes import Print, contents, owner, writes
 
 
 class Views(list[weak[Any]]):
@@ -108,10 +108,19 @@ def foreign(argument: Any) -> bool:
 
 
 def guard(node: Node, args: Sequence[Any], exact: bool = False) -> None:
-    """Have the walk compare what a new node keeps with what it is then: see `writes.print_of`."""
+    """Have the walk compare what a new node keeps of memory that NumPy code may write into; `exact`, all it keeps."""
+    found: Print = []
+    for i, kept in enumerate(node.saved or ()):
+        if type(kept) is ndarray and (exact or (i and foreign(args[i - 1]))):
+            found.append((i, kept, contents(kept, exact)))
+    for name, value in node.params.items():
+        if exact or name != "residual":  # that is of the operation's own making
+            for kept in value if type(value) is tuple else (value,):
+                if type(kept) is ndarray:
+                    found.append((name, kept, contents(kept, exact)))
     if node.watch is None:
         node.watch = Watch()
-    node.watch.kept = print_of(node, [foreign(a) for a in args], exact)
+    node.watch.kept = found
 
 
 def array_among(params: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,9 +33,9 @@ WHOLE = 32768  # bytes: larger arrays are compared in samples of that size
 SAMPLES = 256
 
 
-def contents(array: np.ndarray[Any, Any]) -> bytes:
-    """All of a small array; of a larger one, evenly spaced pieces."""
-    if array.nbytes <= WHOLE:
+def contents(array: np.ndarray[Any, Any], exact: bool = False) -> bytes:
+    """All of a small array; of a larger one, unless `exact`, evenly spaced pieces."""
+    if exact or array.nbytes <= WHOLE:
         return array.tobytes()
     if not array.flags.forc:
         axis = max(range(array.ndim), key=array.shape.__getitem__)
@@ -48,19 +48,8 @@ def contents(array: np.ndarray[Any, Any]) -> bytes:
     return pieces.tobytes()  # type: ignore[no-any-return]
 
 
-class Print:
-    """What was in arrays that a node kept, when it kept them."""
-
-    __slots__ = ("found", "exact")
-
-    def __init__(self, exact: bool) -> None:
-        self.found: list[tuple[int | str, np.ndarray[Any, Any], bytes]] = []  # where in `saved`, or which parameter
-        self.exact = exact
-
-    def add(self, where: int | str, array: np.ndarray[Any, Any]) -> None:
-        """Copy what is compared later."""
-        whole = self.exact or array.nbytes <= WHOLE
-        self.found.append((where, array, array.tobytes() if whole else contents(array)))
+# What was in an array that a node kept: where it keeps that (which argument, or parameter), the array, its contents.
+Print = list[tuple[int | str, np.ndarray[Any, Any], bytes]]
 
 
 class Stamp:
@@ -141,9 +130,8 @@ class Writes:
 
     def compare(self, node: Node, found: Print) -> None:
         """Raise if something that `node` kept is not what it was when it was recorded."""
-        assert node.saved is not None
-        for where, kept, before in found.found:
-            if before != (kept.tobytes() if found.exact or kept.nbytes <= WHOLE else contents(kept)):
+        for where, kept, before in found:
+            if before != contents(kept, len(before) == kept.nbytes):
                 self.check(node)  # knows more, if it was written through the Tensor API
                 what = "its result" if where == 0 else f"its argument {where}" if type(where) is int else f"its {where}"
                 raise overwritten(node.name, what, kept, "NumPy code")
@@ -169,20 +157,6 @@ def kept_by(node: Node) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
         for kept in value if isinstance(value, tuple) else (value,):
             if isinstance(kept, np.ndarray):
                 yield f"its {name}", kept
-
-
-def print_of(node: Node, outside: Sequence[bool], exact: bool = False) -> Print:
-    """What a new node keeps. `outside`: which arguments NumPy code may write into; with `exact`, all of everything."""
-    found = Print(exact)
-    for i, kept in enumerate(node.saved or ()):
-        if isinstance(kept, np.ndarray) and (exact or (i and outside[i - 1])):
-            found.add(i, kept)
-    for name, value in node.params.items():
-        if name != "residual" or exact:  # that is of the operation's own making
-            for kept in value if type(value) is tuple else (value,):
-                if isinstance(kept, np.ndarray):
-                    found.add(name, kept)
-    return found
 
 
 def overwritten(name: str, what: str, kept: np.ndarray[Any, Any], writer: str) -> GraphError:
