@@ -61,7 +61,7 @@ _matmul: Fn = declare_linear(
 
 
 def _matvec_second(g: Any, _y: Any, a: Any, _v: Any) -> Any:
-    return g * a if a.ndim == 1 else _matvec(_rows(a).mT, reshape(g, (-1,)))
+    return g * a if a.ndim == 1 else _matvec(_rows(a).mT, g if g.ndim == 1 else reshape(g, (-1,)))
 
 
 _matvec: Fn = declare_linear(
