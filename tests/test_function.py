@@ -441,3 +441,59 @@ def test_jacobians_and_hessians_of_a_function() -> None:
     found = tg.func.hessian(lambda x, s: Scaled.apply(x, s)[0].sum(), (0, 1))(x, s)
     np.testing.assert_allclose(found[0][0].data, np.diag(6 * x * s))
     np.testing.assert_allclose(found[0][1].data, np.diag(3 * x * x))
+
+
+class Attributes(tg.autograd.Function):
+    """x·exp(x), with argument and result as plain attributes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, power: int = 1) -> Any:
+        ctx.x, ctx.power = x, power
+        ctx.y = tg.exp(x) * x
+        return ctx.y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * (ctx.y + ctx.y / ctx.x) * ctx.power, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return tangents[0] * (ctx.y + ctx.y / ctx.x)
+
+
+def test_arguments_and_results_as_attributes_are_saved_like_others() -> None:
+    """A second derivative that took them for constants would be wrong without a word."""
+    point = np.array([1.0, 2.0])
+    x = tg.tensor(point, requires_grad=True)
+    (slope,) = tg.autograd.grad(Attributes.apply(x, 1).sum(), x, create_graph=True)
+    (bend,) = tg.autograd.grad(slope.sum(), x)
+    np.testing.assert_allclose(slope.data, np.exp(point) * (point + 1))
+    np.testing.assert_allclose(bend.data, np.exp(point) * (point + 2))
+    hessian = tg.func.hessian(lambda v: Attributes.apply(v, 1).sum())(point)
+    np.testing.assert_allclose(hessian.data, np.diag(np.exp(point) * (point + 2)))
+
+
+def test_an_attribute_follows_no_write_into_the_argument() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    z = x * 1.0
+    y = Attributes.apply(z, 1)
+    z += 100.0  # makes a new array
+    y.sum().backward(retain_graph=True)
+    np.testing.assert_allclose(x.grad.data, np.exp([1.0, 2.0]) * np.array([2.0, 3.0]), rtol=1e-6)
+    z = x * 1.0
+    y = Attributes.apply(z, 1)
+    with tg.no_grad():
+        z += 100.0
+    with pytest.raises(GraphError, match=r"backward of Attributes needs .*in-place add"):
+        y.sum().backward()
+
+
+def test_a_result_as_attribute_keeps_nothing_alive() -> None:
+    gc.disable()
+    try:
+        y = Attributes.apply(tg.tensor([1.0], requires_grad=True), 1)
+        node = weakref.ref(y)
+        del y
+        assert node() is None
+    finally:
+        gc.enable()

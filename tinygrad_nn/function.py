@@ -30,7 +30,10 @@ class FunctionContext:
         self._materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep arguments and results until backward has run; other tensors are constants to second derivatives."""
+        """Keep arguments and results until backward has run; other tensors are constants to second derivatives.
+
+        An argument or a result that is made an attribute of `ctx` is kept in the same way.
+        """
         self._saved = tensors
 
     @property
@@ -45,6 +48,9 @@ class FunctionContext:
     def set_materialize_grads(self, value: bool) -> None:
         """With False, backward may get None for a gradient that is 0 everywhere, as that of an unused result."""
         self._materialize = value
+
+
+_OWN_ATTRIBUTES = len(vars(FunctionContext(())))
 
 
 class Function:
@@ -125,7 +131,9 @@ class Function:
         y: Any = None
         kept: list[Any] = []
         links: list[AnyNode | int | None] = []
-        for k in ctx._saved:
+        names = _attributes(ctx, inputs, positions)
+        count = len(ctx._saved)
+        for k in (*ctx._saved, *(vars(ctx).pop(name) for name in names)):
             if k is None or id(k) in positions:
                 kept.append(positions.get(id(k)))
                 links.append(None)
@@ -135,7 +143,7 @@ class Function:
                 kept.append(t._data)
                 links.append(parents.index(t._node) if t._node in parents else t._node)
         ctx._saved = ctx._constant = ()
-        params = {"call": _Call(cls, ctx, links, specs), "saved_tensors": tuple(kept)}
+        params = {"call": _Call(cls, ctx, links, specs, count, names), "saved_tensors": tuple(kept)}
         op = cls._operation()
         made = Node(op, tuple(parents), (y, *parents), params, joined.shape, joined.dtype)
         whole = wrap(joined._data, made)
@@ -165,7 +173,7 @@ class Function:
 class _Call:
     """One application of a `Function`: what its two rules need besides the saved arrays."""
 
-    __slots__ = ("cls", "ctx", "links", "specs", "last", "_latest")
+    __slots__ = ("cls", "ctx", "links", "specs", "count", "names", "last", "_latest")
 
     def __init__(
         self,
@@ -173,8 +181,11 @@ class _Call:
         ctx: FunctionContext,
         links: list[AnyNode | int | None],
         specs: list[tuple[tuple[int, ...], np.dtype[Any]]],
+        count: int,
+        names: Sequence[str],
     ) -> None:
         self.cls, self.ctx, self.specs = cls, ctx, specs
+        self.count, self.names = count, names  # of the saved tensors the first so many, and attributes for the rest
         self.links = links  # for each saved tensor the number of the argument that it is; else its node
         self.last = len(ctx.needs_input_grad) - 1 - ctx.needs_input_grad[::-1].index(True)
         self._latest: Any = None
@@ -191,10 +202,12 @@ class _Call:
         ctx.__dict__.update(self.ctx.__dict__)
         results = self.split(whole) if whole is not None else []
         nodes = [parents[j] if isinstance(j, int) else j for j in self.links] if parents else [None] * len(saved)
-        ctx._saved = tuple(
+        tensors = tuple(
             k if k is None else results[k] if isinstance(k, int) else wrap(k, node)
             for k, node in zip(saved, nodes, strict=True)
         )
+        ctx._saved = tensors[: self.count]
+        ctx.__dict__.update(zip(self.names, tensors[self.count :], strict=True))
         return ctx
 
     def split(self, whole: Tensor) -> list[Tensor]:
@@ -360,6 +373,14 @@ def _one_by_one(cls: type[Function], args: tuple[Any, ...]) -> Any:
         return Batched(stack(parts, axis=0)[: level.size], level)
 
     return tuple(map(joined, zip(*results, strict=True))) if isinstance(results[0], tuple) else joined(results)
+
+
+def _attributes(ctx: FunctionContext, inputs: list[Any], results: dict[int, int]) -> Sequence[str]:
+    """The attributes of `ctx` that are arguments or results: to be saved as those of `save_for_backward` are."""
+    if len(vars(ctx)) == _OWN_ATTRIBUTES:
+        return ()
+    known = {*map(id, inputs), *results}
+    return [name for name, value in vars(ctx).items() if isinstance(value, Tensor) and id(value) in known]
 
 
 def _result(cls: type[Function], y: Any) -> Tensor:
