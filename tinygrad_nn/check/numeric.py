@@ -93,18 +93,24 @@ def slopes(line: Line, g: Array, rounding: float = 0.0) -> Slopes:
     up = (line.up - line.mid) @ g
     down = (line.mid - line.down) @ g
     both = (line.up - line.down) @ g
-    floor = 2 * math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding, _hidden(line, g))
-    noise = max(_noise(h, up, down, both), floor if math.isfinite(floor) else 0.0, 1e-300)
+    hidden = _hidden(line, g)
+    known = math.hypot(line.eps * math.sqrt(float(np.sum((g * line.mid) ** 2))), rounding)
+    floor = 2 * math.hypot(known, hidden)
+    seen = _noise(h, up, down, both)
+    noise = max(seen, floor if math.isfinite(floor) else 0.0, 1e-300)
     away = _away(line, g)
     central = _climb(h, both / (2 * h), np.hypot(noise, away) / math.sqrt(2), RATIO**2, RATIO**2)
     between = None
+    if hidden:
+        shown = np.hypot(max(seen, 2 * known, 1e-300), away) / math.sqrt(2)
+        between = _climb(h, both / (2 * h), shown, RATIO**2, RATIO**2)
     flat = not np.any(both[: central.at + 2])
     if flat or (
         central.at < FEWEST and _growth(h, up, down, noise) <= SINGULAR
     ):  # too early an end: staircase, rather than slope?
         coarse = _staircase(h, up, down, both)
         if coarse > noise:
-            noise, between = coarse, central
+            noise, between = coarse, between or central
             central = _climb(h, both / (2 * h), np.hypot(noise, away) / math.sqrt(2), RATIO**2, RATIO**2)
     one_sided = np.hypot(noise, away) * math.sqrt(2)
     right, left = (_climb(h, change / h, one_sided, RATIO, RATIO) for change in (up, down))
