@@ -421,3 +421,25 @@ def test_a_write_into_an_example_inside_vmap_stays_inside() -> None:
     batch = tg.tensor(np.arange(6.0).reshape(2, 3))
     assert tg.func.vmap(lambda x: x.__imul__(2.0).sum())(batch).tolist() == [6.0, 24.0]
     np.testing.assert_array_equal(batch.data, np.arange(6.0).reshape(2, 3))
+
+
+def test_an_optimizer_step_sees_that_no_one_holds_the_array_any_more() -> None:
+    p = tg.nn.Parameter(np.ones(3))
+    held = p.data
+    sgd = tg.optim.SGD([p], lr=0.1)
+    for wrong in (True, False):
+        (p * p).sum().backward()
+        sgd.step()
+        assert p._node.open is wrong  # while `held` is alive, or a view of it
+        held = held[:2] if wrong else None
+        sgd.zero_grad()
+        if wrong:
+            (p * p).sum().backward()
+            sgd.step()
+            assert p._node.open
+            held = None
+    p.data[0] = 5.0  # known outside again from here on
+    loss = (p * p).sum()
+    p.data[0] = 6.0
+    with pytest.raises(GraphError, match="wrote into that array"):
+        loss.backward()

@@ -86,7 +86,7 @@ class Tensor:
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
         array = to_array(data, dtype)
-        self._data = array[()]  # 0-d arrays as NumPy scalars: they compute five times faster
+        self._data = array[()] if array is data else held(array)  # what is shared as a view of the tensor's own
         self._node = None
         if array is data or array.base is not None:
             self._exposed = True
@@ -589,10 +589,15 @@ def wrap(data: Any, node: Node | Leaf | None) -> Tensor:
 
 def fresh(array: np.ndarray[Any, Any], requires_grad: bool = False) -> Tensor:
     """A leaf of an array that nobody else holds."""
-    made = wrap(array[()], None)
+    made = wrap(held(array), None)
     if requires_grad:
         made.requires_grad = True
     return made
+
+
+def held(array: np.ndarray[Any, Any]) -> Any:
+    """An array as a Tensor holds it: one without axes as a NumPy scalar, which computes five times faster."""
+    return array if array.ndim else array[()]
 
 
 def _rebuild(cls: type[Tensor], data: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:

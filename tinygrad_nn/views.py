@@ -16,6 +16,7 @@ of a tensor with history that was made under `no_grad`: a recorded write through
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 from weakref import ref as weak
@@ -83,6 +84,26 @@ def _open(node: Node | Leaf | None) -> None:
         node.open = True
     elif node is not None:
         node.__class__ = OpenNode
+
+
+def reclaim(t: Any) -> None:
+    """Note that the memory of the leaf `t`, once handed out, is known nowhere else any more, if that is so."""
+    alone = _references(t) == _ALONE and t._data.base is None
+    if alone and type(t._node) is Leaf and not hasattr(t, "_origin"):
+        t._node.open = t._exposed = False
+
+
+def _references(t: Any) -> int:
+    """How many hold the array of `t`; views of it hold it, too."""
+    return sys.getrefcount(t._data)
+
+
+class _Alone:
+    def __init__(self) -> None:
+        self._data = np.zeros(1)
+
+
+_ALONE = _references(_Alone())
 
 
 def part(t: Any) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,17 +85,23 @@ class Writes:
 
     def note(self, array: np.ndarray[Any, Any], writer: str, line: Line | None = None) -> None:
         """`writer` has just changed `array`."""
-        held_by = array if array.base is None else owner(array)
-        key = id(held_by)
-        if line is not None:
-            writer = f"{writer} ({line})"
+        self.note_all((array,), writer if line is None else f"{writer} ({line})")
+
+    def note_all(self, arrays: Iterable[np.ndarray[Any, Any]], writer: str) -> None:
+        """`writer` has just changed `arrays`."""
         with self._lock:
             order = self.last = next_order()
-        known = self._stamps.get(key)  # of this very array: the entry of one that is gone went with it
-        if known is None:
-            self._stamps[key] = Stamp(order, writer, weakref.ref(held_by, lambda _: self._stamps.pop(key, None)))
-        else:
-            known.order, known.writer = order, writer
+        for array in arrays:
+            held_by = array if array.base is None else owner(array)
+            known = self._stamps.get(id(held_by))  # of this very array: the entry of one that is gone went with it
+            if known is None:
+                self._stamp(held_by, order, writer)
+            else:
+                known.order, known.writer = order, writer
+
+    def _stamp(self, held_by: np.ndarray[Any, Any], order: int, writer: str) -> None:
+        key = id(held_by)
+        self._stamps[key] = Stamp(order, writer, weakref.ref(held_by, lambda _: self._stamps.pop(key, None)))
 
     def lend(self, array: np.ndarray[Any, Any], line: Line) -> None:
         """NumPy code gets hold of `array`, and may write into it from now on."""
@@ -107,8 +113,7 @@ class Writes:
         if known is not None and known.contents != now:  # written since: too late for what was recorded before `known`
             stamp = self._stamps.get(key)
             if stamp is None or stamp.order < known.order:
-                alive = stamp.alive if stamp else weakref.ref(held_by, lambda _: self._stamps.pop(key, None))
-                self._stamps[key] = Stamp(known.order, _through_loan(known), alive)
+                self._stamp(held_by, known.order, _through_loan(known))
         alive = known.alive if known else weakref.ref(held_by, lambda _: self._loans.pop(key, None))
         self._loans[key] = Loan(order, line, now, alive)
 

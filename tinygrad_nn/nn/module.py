@@ -16,7 +16,7 @@ import numpy as np
 
 from .._types import Array, ArrayLike, DTypeLike
 from ..errors import ArgumentError, DTypeError, describe
-from ..tensor import HookHandle, Tensor, fresh, to_array
+from ..tensor import HookHandle, Tensor, fresh, held, to_array
 from ..writes import writes
 from . import hooks
 
@@ -34,7 +34,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = True) -> None:
-        self._data, self._node = np.array(to_array(data, dtype), order="C")[()], None
+        self._data, self._node = held(np.array(to_array(data, dtype), order="C")), None
         self.requires_grad = requires_grad
 
     def __repr__(self) -> str:

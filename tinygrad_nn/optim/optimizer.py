@@ -16,6 +16,7 @@ from ..errors import ArgumentError, GraphError, describe
 from ..graph import Leaf
 from ..modes import enable_grad
 from ..tensor import Tensor
+from ..views import reclaim
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 Closure = Callable[[], Any]
@@ -124,6 +125,8 @@ class Optimizer:
             for p in group["params"]:
                 node = p._node
                 if isinstance(node, Leaf) and node.grad is not None:
+                    if node.open:
+                        reclaim(p)
                     array, g = p._array(), node.grad._data
                     if g.shape != array.shape or g.dtype != array.dtype or not array.flags.writeable:
                         raise self._misfit(p, "its gradient", g)

@@ -85,7 +85,7 @@ class SGD(Optimizer):
                 rule.apply(p, g, v, first)
             else:
                 by_blocks(rule, p, g, v, first)
-            writes.note(p, "SGD.step")
+        writes.note_all([p for _, p, _ in found], "SGD.step")
 
 
 def by_blocks(rule: _Rule, p: Any, g: Any, v: Any, first: bool) -> None:
