@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -114,6 +115,21 @@ def test_first_wrong_node_in_a_chain() -> None:
     result = gradcheck(model, np.full((2, 3), 0.3), raise_exception=False)
     assert result.blame is not None and result.blame.operation == "wrong_0"
     assert result.blame.mistake == "1.1 times what it should be"
+
+
+def test_no_mistake_is_named_where_the_values_are_right() -> None:
+    def rule(g: Any, _y: Any, x: Any) -> Any:
+        return differentiable_once(g, x)
+
+    def refuse(*_: Any) -> Any:
+        raise ValueError("no second derivative")
+
+    once = Op("once", "linear", lambda g, x: g * np.cos(x), (refuse, refuse))
+    differentiable_once = functools.partial(apply, once)
+    op = Op("twice", "general", np.sin, (rule,), (rule,))
+    result = tg.autograd.gradgradcheck(lambda x: apply(op, x), (np.ones(3),), raise_exception=False)
+    assert result.verdict == "fail" and "no second derivative" in str(result)
+    assert result.blame is not None and result.blame.operation == "twice" and result.blame.mistake is None
 
 
 def test_argument_at_fault() -> None:
