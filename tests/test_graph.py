@@ -264,6 +264,13 @@ def test_backward_needs_something_to_start_from() -> None:
         tg.tensor([1.0]).backward()
     with pytest.raises(GraphError, match="requires no gradient"):
         (x.detach() * 2.0).sum().backward()
+    (g,) = tg.autograd.grad((x * x).sum(), x)
+    with pytest.raises(GraphError, match=r"from a gradient without create_graph=True"):
+        g.sum().backward()
+    with pytest.raises(GraphError, match=r"output 0, .* from a gradient without create_graph=True"):
+        tg.autograd.grad(g.sum(), x)
+    with pytest.raises(GraphError, match=r"input 0, .* make it with requires_grad=True"):
+        tg.autograd.grad((x * x).sum(), x.detach())
 
 
 def test_backward_of_a_leaf() -> None:

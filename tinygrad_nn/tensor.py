@@ -255,7 +255,8 @@ class Tensor:
         node = self._node
         if node is None:
             raise GraphError(
-                f"backward: {describe(self)} requires no gradient: no input of it does, or it was made under no_grad"
+                f"backward: {describe(self)} requires no gradient: no input of it does, or it was made under "
+                "no_grad, or from a gradient without create_graph=True"
             )
         retain = create_graph if retain_graph is None else retain_graph
         ends, owned = pull({node: seed(self, gradient)}, create=create_graph, free=not retain)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, cast
+
+import numpy as np
 
 from . import graph
 from ._types import ArrayLike
 from .batched import Batched
 from .errors import ArgumentError, GraphError, describe
 from .tensor import Tensor, own, pull, seed, wrap
+
+_WHY = {
+    "output": ": no input of it does, or it was made under no_grad, or from a gradient without create_graph=True",
+    "input": ": make it with requires_grad=True, and compute the outputs from it",
+}
 
 
 def grad(
@@ -46,7 +54,7 @@ def grad(
             if isinstance(t, Batched):
                 raise GraphError(f"grad: {what} {i} is {t!r}; inside vmap use tg.func.grad, which keeps examples apart")
             if not isinstance(t, Tensor) or t._node is None:
-                raise GraphError(f"grad: {what} {i}, {describe(t)}, requires no gradient")
+                raise GraphError(f"grad: {what} {i}, {describe(t)}, requires no gradient{_WHY[what]}")
     retain = create_graph if retain_graph is None else retain_graph
     seeds: dict[Any, Any] = {}
     for y, start in zip(ys, starts, strict=True):
@@ -74,11 +82,31 @@ def gradients(
     ends, owned = pull(seeds, create=create, free=free, targets=frozenset(sources), wanted=wanted)
 
     def result(node: Any) -> Tensor | None:
+        ours = node in owned or _alone(ends, node)
         g = ends.get(node)
         if g is None:
             return None
         if isinstance(g, Tensor):
             return own(g)
-        return wrap(g if node in owned else g.copy(), None)
+        return wrap(g if ours else g.copy(), None)
 
     return tuple(result(node) for node in sources)
+
+
+def _alone(ends: dict[Any, Any], node: Any) -> bool:
+    """Whether nobody else holds the array `ends[node]`, nor the memory that it views: then it needs no copy."""
+    g = ends.get(node)
+    if type(g) is not np.ndarray or not g.flags.writeable:
+        return False
+    base, views = g.base, g.base is not None
+    if views and (type(base) is not np.ndarray or base.size != g.size):
+        return False
+    del g, base
+    return _references(ends, node) == _ALONE and (not views or sys.getrefcount(ends[node].base) == _ALONE)
+
+
+def _references(ends: dict[Any, Any], node: Any) -> int:
+    return sys.getrefcount(ends[node])
+
+
+_ALONE = _references({None: np.zeros(1)}, None)
