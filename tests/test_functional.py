@@ -182,3 +182,18 @@ def test_pytorch_agrees(name: str, how: dict[str, Any]) -> None:
     wanted.backward(torch.tensor(w))
     np.testing.assert_allclose(given.data, wanted.detach().numpy(), rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(mine.grad.data, theirs.grad.numpy(), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 1), (1, 3, 5), (4, 3, 1, 1), (4, 3, 2), (4, 70)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cross_entropy_of_any_layout(shape: tuple[int, ...], reduction: str) -> None:
+    """Its slopes are share · (softmax - one-hot), whatever the strides of the logits."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=shape), rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    one_hot = np.moveaxis(np.eye(shape[1])[y], -1, 1)
+    soft = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    wanted = (soft - one_hot) / (y.size if reduction == "mean" else 1)
+    channels_last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    for given in (x, np.asfortranarray(x), channels_last):
+        found = tg.func.grad(lambda x: F.cross_entropy(x, y, reduction=reduction).sum())(given)
+        np.testing.assert_allclose(found.data, wanted, rtol=1e-12, atol=1e-14)

@@ -113,7 +113,7 @@ def _cross_entropy(x: Any, target: Any, *, weight: Any, ignore_index: int, reduc
     else:
         axis, z = 0, _classes_first(x, rows)
         at = rows.y * rows.m + np.arange(rows.m)
-    z = z - np.maximum.reduce(z, axis, keepdims=True)
+    z = np.subtract(z, np.maximum.reduce(z, axis, keepdims=True), order="C")  # the rules write into it as one row
     own = z.take(at)
     e = np.exp(z, out=z)
     s = np.add.reduce(e, axis)
@@ -173,6 +173,7 @@ _TARGET_CASES = (
         )
     ),
     case((3,), (), weight=None, ignore_index=-100, reduction="mean"),
+    case((4, 3, 1), (4, 1), weight=None, ignore_index=-100, reduction="mean"),
     case((2, 70), (2,), weight=None, ignore_index=-100, reduction="none"),
     case((0, 3), (0,), weight=None, ignore_index=-100, reduction="sum"),
 )
