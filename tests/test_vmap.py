@@ -191,7 +191,11 @@ def test_convolutions_never_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     gradient = grad(loss, (0, 1, 2))
     rows = [gradient(*one) for one in zip(x, w, b, strict=True)]
     shared = [gradient(one, w[0], b[0]) for one in x]
+    alone = grad(lambda x, w, b: (tg.nn.functional.conv2d(x[:, :1], w[:, :1], b) ** 2).sum(), (1, 2))
+    members = [alone(x[0], *one) for one in zip(w, b, strict=True)]
     monkeypatch.delattr("tinygrad_nn.batched._one_by_one")
+    for i, found in enumerate(vmap(alone, (None, 0, 0))(x[0], w, b)):
+        close(found.data, np.stack([row[i].data for row in members]), f"members on the same images, argument {i + 1}")
     for i, found in enumerate(vmap(gradient)(x, w, b)):
         close(found.data, np.stack([row[i].data for row in rows]), f"an ensemble, argument {i}")
     for i, found in enumerate(vmap(gradient, (0, None, None))(x, w[0], b[0])):

@@ -125,21 +125,37 @@ def merged(*first: int) -> Rule:
 
 @fixed
 def convolution(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
+    """Of images that all examples share: the results of all, as more channels."""
+    if moved[0] or params["groups"] > 1:
+        return convolution_input(op, level, args, moved, params)
+    y = op.call(args[0], *map(_joined, _spread(args[1:], moved[1:], level)), **params)
+    return _apart_again(y, level)
+
+
+@fixed
+def convolution_input(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
     """With the same weights for all, more images; else the channels of all examples in groups that do not mix."""
     if not any(moved[1:]):
         return merged(0)(op, level, args, moved, params)
     x, *weights = _spread(args, moved, level)
-    weights = [_reshape(w, (w.shape[0] * w.shape[1], *w.shape[2:])) for w in weights]
-    y = op.call(_beside(x), *weights, **{**params, "groups": params["groups"] * level.size})
+    y = op.call(_beside(x), *map(_joined, weights), **{**params, "groups": params["groups"] * level.size})
     return _apart_again(y, level)
 
 
 @fixed
 def convolution_weight(op: Op, level: Level, args: list[Any], moved: list[bool], params: dict[str, Any]) -> Any:
-    """The gradients by the weights of each example, by the same groups."""
-    x, g = _spread(args, moved, level)
-    w = op.call(_beside(x), _beside(g), **{**params, "groups": params["groups"] * level.size})
+    """The gradients by the weights of each example, by more channels or groups."""
+    if moved[0] or params["groups"] > 1:
+        x, g = _spread(args, moved, level)
+        w = op.call(_beside(x), _beside(g), **{**params, "groups": params["groups"] * level.size})
+    else:
+        w = op.call(args[0], _beside(args[1]), **params)
     return _reshape(w, (level.size, w.shape[0] // level.size, *w.shape[1:]))
+
+
+def _joined(w: Any) -> Any:
+    """(batch, channels, ...) as (batch·channels, ...)."""
+    return _reshape(w, (w.shape[0] * w.shape[1], *w.shape[2:]))
 
 
 def _beside(x: Any) -> Any:

@@ -177,7 +177,7 @@ _conv2d_input: Any = linear(
         case((1, 2, 2, 5), (2, 2, 2, 2), size=(3, 4), **_GROUPED),
     ),
     formula="the gradient of <g, conv2d(x, w)> by x",
-    batch=batching.convolution,
+    batch=batching.convolution_input,
 )
 _conv2d_weight: Any = linear(
     "conv2d_weight",
