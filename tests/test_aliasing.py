@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -389,6 +390,37 @@ def test_arrays_handed_out_are_compared_where_another_view_of_them_is_used(of_le
         array += 1.0
         with pytest.raises(GraphError, match="NumPy code wrote"):
             loss.backward()
+
+
+@pytest.mark.parametrize("other", ["subclass", "memmap"])
+def test_arrays_of_other_classes_are_compared(other: str, tmp_path: Path) -> None:
+    class Sub(np.ndarray[Any, Any]):
+        pass
+
+    a: Any = np.array([3.0, 4.0]).view(Sub)
+    if other == "memmap":
+        a = np.memmap(tmp_path / "data", np.float64, "w+", shape=(2,))
+    x = leaf(1.0, 2.0)
+    losses = [(x * a).sum(), tg.matmul(x, a), tg.einsum("i,i->", a, x)]
+    a[0] = 7.0
+    for loss in losses:
+        with pytest.raises(GraphError, match="NumPy code wrote"):
+            loss.backward()
+
+
+@pytest.mark.parametrize("share", [lambda p: p, tg.asarray, lambda p: [p]])
+def test_walks_that_are_returned_do_not_depend_on_arrays_that_were_given(share: Any) -> None:
+    def square(x: Any) -> Any:
+        (x,) = x if isinstance(x, list) else (x,)
+        return x * x
+
+    p = np.array([1.0, 2.0])
+    _, pull = tg.func.vjp(square, share(p))
+    _, push = tg.func.linearize(square, share(p))
+    p[0] = 50.0
+    (found,) = pull(np.ones(2))
+    assert (found[0] if isinstance(found, list) else found).tolist() == [2.0, 4.0]
+    assert push(share(np.ones(2))).tolist() == [2.0, 4.0]
 
 
 def test_forward_mode_compares_too() -> None:

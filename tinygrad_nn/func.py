@@ -28,7 +28,8 @@ from .nn.functional_call import functional_call
 from .registry import OPS
 from .tensor import Tensor, asarray, recorded, seed, wrap
 from .transforms import gradients
-from .tree import LEAF, Structure, flatten, is_numbers, unflatten
+from .tree import LEAF, Structure, flatten, is_numbers, tree_map, unflatten
+from .views import foreign
 from .vmap import vmap
 
 __all__ = [
@@ -111,7 +112,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[A
     >>> pull(tg.tensor([1.0, 10.0]))
     (tensor([ 2., 40.]),)
     """
-    trace = _Trace("vjp", fn, primals, {}, tuple(range(len(primals))), has_aux)
+    trace = _Trace("vjp", fn, tree_map(_lasting, primals), {}, tuple(range(len(primals))), has_aux)
 
     def pull_back(cotangent: Any) -> tuple[Any, ...]:
         starts = _leaves_like("vjp", "cotangent", cotangent, trace.form, trace.results)
@@ -148,7 +149,7 @@ def linearize(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     >>> push(1.0), push(10.0)
     (tensor(6.), tensor(60.))
     """
-    trace = _Trace("linearize", fn, primals, {}, tuple(range(len(primals))))
+    trace = _Trace("linearize", fn, tree_map(_lasting, primals), {}, tuple(range(len(primals))))
 
     def push_forward(*tangents: Any) -> Any:
         _require_pairs("linearize", primals, tangents)
@@ -231,7 +232,7 @@ def jacfwd(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
 
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         trace = _Trace("jacfwd", fn, args, kwargs, argnums, has_aux)
-        columns = [_columns(trace, i) for i in range(len(trace.sources))]
+        columns = _columns(trace)
         blocks = [trace.in_form([column[k] for column in columns]) for k in range(len(trace.results))]
         found = unflatten(trace.form, blocks)
         return (found, trace.aux) if has_aux else found
@@ -259,24 +260,33 @@ def _rows(trace: _Trace, k: int) -> list[Tensor]:
     if y.size == 1 and not y.ndim:
         return trace.pull(starts)
     with new_level(y.size) as level:
-        starts[k] = Batched(_basis(y), level)
+        starts[k] = Batched(_basis(y, y.size, slice(None)), level)
         found = [lower(g, level) for g in trace.pull(starts)]
     return [_reshaped(g, (*y.shape, *s.shape)) for g, s in zip(found, trace.sources, strict=True)]
 
 
-def _columns(trace: _Trace, i: int) -> list[Tensor]:
-    """The Jacobian of every result by source i: one walk, with every unit tangent."""
-    x = trace.sources[i]
-    with new_level(x.size) as level:
-        moves: list[Any] = [Batched(_basis(x), level) if j == i else None for j in range(len(trace.sources))]
+def _columns(trace: _Trace) -> list[list[Tensor]]:
+    """For each source, the Jacobian of every result by it: one walk, with every unit tangent of all sources."""
+    ends = np.cumsum([x.size for x in trace.sources], dtype=int).tolist()
+    cuts = [slice(end - x.size, end) for x, end in zip(trace.sources, ends, strict=True)]
+    with new_level(sum(x.size for x in trace.sources)) as level:
+        moves = [Batched(_basis(x, level.size, cut), level) for x, cut in zip(trace.sources, cuts, strict=True)]
         found = [lower(t, level) for t in trace.push_leaves(moves)]
-    ends = [OPS["transpose"].call(t, axes=(*range(1, t.ndim), 0)) for t in found]
-    return [_reshaped(t, (*y.shape, *x.shape)) for t, y in zip(ends, trace.results, strict=True)]
+    found = [OPS["transpose"].call(t, axes=(*range(1, t.ndim), 0)) for t in found]
+    return [
+        [
+            _reshaped(t if len(cuts) == 1 else t[..., cut], (*y.shape, *x.shape))
+            for t, y in zip(found, trace.results, strict=True)
+        ]
+        for x, cut in zip(trace.sources, cuts, strict=True)
+    ]
 
 
-def _basis(x: Tensor) -> Tensor:
-    """Every array of the shape of `x` with a single one in it, side by side along a new first axis."""
-    return wrap(np.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape), None)
+def _basis(x: Tensor, count: int, cut: slice) -> Tensor:
+    """`count` arrays of the shape of `x`, side by side: those at `cut` have each a single one, the others zeros."""
+    units = np.zeros((count, x.size), x.dtype)
+    np.fill_diagonal(units[cut], 1)
+    return wrap(units.reshape(count, *x.shape), None)
 
 
 def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -366,7 +376,7 @@ class _Trace:
             if y._node is None or cotangent is _ABSENT:
                 continue
             start = _full_seed(y, cotangent)
-            batched |= isinstance(start, Tensor)
+            batched |= isinstance(start, Batched)
             seeds[y._node] = seeds[y._node] + start if y._node in seeds else start
         found: Sequence[Tensor | None] = [None] * len(self.sources)
         if seeds:
@@ -429,6 +439,13 @@ def _require_pairs(name: str, primals: Any, tangents: Any) -> None:
         )
     if len(primals) != len(tangents):
         raise ArgumentError(f"{name}: {len(primals)} primals but {len(tangents)} tangents")
+
+
+def _lasting(x: Any) -> Any:
+    """`x`, or a copy where NumPy code may write into it before the walk comes."""
+    if isinstance(x, Batched) or not isinstance(x, np.ndarray | Tensor) or not foreign(x):
+        return x
+    return OPS["copy"].call(x)
 
 
 def _fresh(x: ArrayLike) -> Tensor:

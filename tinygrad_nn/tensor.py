@@ -744,7 +744,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     out = wrap(y, made := Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
     if not outside and mask + 1 != bit:
         for kept, node, given in zip(data, nodes, args, strict=True):
-            if node is None and type(kept) is ndarray and views.foreign(given):
+            if node is None and isinstance(kept, ndarray) and views.foreign(given):
                 outside = True
     if not outside and params:
         outside = views.array_among(params)

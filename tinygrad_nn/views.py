@@ -132,12 +132,12 @@ def guard(node: Node, args: Sequence[Any], exact: bool = False) -> None:
     """Have the walk compare what a new node keeps of memory that NumPy code may write into; `exact`, all it keeps."""
     found: Print = []
     for i, kept in enumerate(node.saved or ()):
-        if type(kept) is ndarray and (exact or (i and foreign(args[i - 1]))):
+        if isinstance(kept, ndarray) and (exact or (i and foreign(args[i - 1]))):
             found.append((i, kept, contents(kept, exact)))
     for name, value in node.params.items():
         if exact or name != "residual":  # that is of the operation's own making
             for kept in value if type(value) is tuple else (value,):
-                if type(kept) is ndarray:
+                if isinstance(kept, ndarray):
                     found.append((name, kept, contents(kept, exact)))
     if node.watch is None:
         node.watch = Watch()

@@ -184,10 +184,10 @@ def _binary(op: Op) -> Callable[..., Any]:
         if saved is None:
             if node_b is None:
                 keep_z, keep_x, keep_y = keeps[1]
-                outside = node_a.open or (keep_y and type(y) is ndarray and foreign(b))  # type: ignore[union-attr]
+                outside = node_a.open or (keep_y and isinstance(y, ndarray) and foreign(b))  # type: ignore[union-attr]
             elif node_a is None:
                 keep_z, keep_x, keep_y = keeps[2]
-                outside = node_b.open or (keep_x and type(x) is ndarray and foreign(a))
+                outside = node_b.open or (keep_x and isinstance(x, ndarray) and foreign(a))
             else:
                 keep_z, keep_x, keep_y = keeps[3]
                 outside = node_a.open or node_b.open
