@@ -229,6 +229,35 @@ def test_a_jacobian_is_differentiable_by_what_it_captures(transform: Any) -> Non
         assert not transform(lambda x: (w * x**2).sum())(tg.tensor([1.0, 2.0])).requires_grad
 
 
+def test_a_forward_jacobian_is_one_walk_for_all_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+    forward = tg.strong_zero.forward
+
+    def counted(*args: Any, **kwargs: Any) -> None:
+        walks.append(1)
+        forward(*args, **kwargs)
+
+    monkeypatch.setattr(tg.strong_zero, "forward", counted)
+    x = {"a": np.array([1.0, 2.0]), "b": np.array(3.0), "none": np.zeros((0, 2)), "unused": np.ones(2)}
+    found = tg.func.jacfwd(lambda p: p["a"] * p["b"] + p["none"].sum())(x)
+    close(found["a"], 3 * np.eye(2))
+    close(found["b"], x["a"])
+    close(found["unused"], np.zeros((2, 2)))
+    assert found["none"].shape == (2, 0, 2)
+    assert len(walks) == 1
+
+
+def test_gradients_share_no_memory() -> None:
+    """Not with each other, nor with the cotangent they came from, although arrays that are nobody else's are kept."""
+    a, g = np.ones((2, 3)), np.ones((2, 3))
+    first, second = tg.func.vjp(lambda a, b: a + b, a, a)[1](tg.asarray(g))
+    wide, turned = tg.func.vjp(lambda a, b: a + b.T, a, a.T)[1](tg.asarray(g))
+    memories = [first.data, second.data, wide.data, turned.data, a, g]
+    assert not any(np.shares_memory(p, q) for i, p in enumerate(memories) for q in memories[:i])
+    assert all(m.flags.writeable for m in memories)
+    assert tg.func.grad(lambda x: x.sum())(a).data.flags.writeable
+
+
 def test_perturbations_do_not_mix() -> None:
     """d/dx (x · d/dy (x + y)) = 1: the classic trap (Siskind & Pearlmutter, 2005), in all four nestings."""
     modes = {
