@@ -69,6 +69,8 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
 def expose(t: Any) -> None:
     """Note that the memory of `t` is known outside: a recorded write must reach it, and what views it is compared."""
     base = _base(t)
+    if getattr(base, "_exposed", False) and (base._node is None or base._node.open):
+        return  # and so are its views: later ones are made so by `link`
     base._exposed = True
     sharing = [base]
     while sharing:
