@@ -64,6 +64,9 @@ class Op:
     forward: Callable[..., Any]
     vjps: Any = ()
     jvps: Any = ()
+    together: Callable[..., Any] | None = (
+        None  # the tangent of the result from those of all arguments at once, by number
+    )
     twin: Callable[..., Any] | None = None  # the NumPy function with the same meaning
     domain: tuple[Domain, ...] = (Reals(),)
     cases: tuple[Case, ...] = ()

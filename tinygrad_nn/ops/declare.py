@@ -62,7 +62,11 @@ def linear(
             args = tuple(_zeros_for(a) for a in args)
         return apply(op, *args[:i], t, *args[i + 1 :], **params)
 
+    def together(tangents: dict[int, Any], *args: Any, **params: Any) -> Any:
+        return apply(op, *(tangents[i] if i in tangents else _zeros_for(a) for i, a in enumerate(args)), **params)
+
     op.jvps = Each(push)
+    op.together = together if variadic else None
     return publish(op, partial(apply, op))
 
 
