@@ -14,7 +14,7 @@ import tinygrad_nn as tg
 from tinygrad_nn import differences
 from tinygrad_nn.autograd import operation
 from tinygrad_nn.domains import Reals, case
-from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError
+from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, RoughDerivativeWarning
 from tinygrad_nn.registry import OPS, Each
 
 from . import contract
@@ -370,3 +370,15 @@ def test_a_black_box_that_jumps_or_leaves_its_domain() -> None:
         tg.func.grad(root)(np.float64(0.0))
     assert math.isclose(tg.func.grad(jump)(np.float64(1.5)).item(), 2, rel_tol=1e-9)
     assert math.isclose(tg.func.grad(root)(np.float64(1e-5)).item(), 0.5 / math.sqrt(1e-5), rel_tol=1e-6)
+
+
+def test_a_black_box_with_noisy_values_says_that_its_slope_is_rough() -> None:
+    @operation(fallback="numeric")
+    def noisy_sine(x: Any) -> Any:
+        return np.sin(x) + 1e-4 * np.sin(1e9 * x % 97)
+
+    x = tg.tensor(0.7, dtype="float64", requires_grad=True)
+    with pytest.warns(RoughDerivativeWarning, match=r"noisy_sine: a numeric slope, .* is known to ± .* only"):
+        noisy_sine(x).backward()
+    assert x.grad is not None
+    assert abs(x.grad.item() - np.cos(0.7)) < 0.01

@@ -3,7 +3,15 @@
 from .anomaly import detect_anomaly
 from .check import GradcheckResult, gradcheck, gradgradcheck
 from .checkpoint import checkpoint, checkpoint_sequential
-from .errors import Anomaly, AnomalyError, AnomalyWarning, GradcheckError, GraphKeptWarning, KinkError
+from .errors import (
+    Anomaly,
+    AnomalyError,
+    AnomalyWarning,
+    GradcheckError,
+    GraphKeptWarning,
+    KinkError,
+    RoughDerivativeWarning,
+)
 from .function import Function, FunctionContext
 from .kinks import Kink, kink_slopes, kinks
 from .ledger import KeptMemory, MemoryReport, memory
@@ -24,6 +32,7 @@ __all__ = [
     "Kink",
     "KinkError",
     "MemoryReport",
+    "RoughDerivativeWarning",
     "checkpoint",
     "checkpoint_sequential",
     "detect_anomaly",

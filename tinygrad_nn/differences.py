@@ -8,18 +8,19 @@ step is; the estimate with the smallest error wins. Most functions are done afte
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from ._types import Array
-from .errors import GraphError
+from .errors import GraphError, RoughDerivativeWarning
 
 RATIO = 4.0
 MOST_STEPS = 8
 WIDER = (1.0, 64.0, 4096.0)  # times the first step, where that drowns in the noise of the function
-# Errors, as parts of the slope: no need for a smaller step; none for a wider start; no slope at all.
+# Errors, as parts of the slope: no need for a smaller step; none for a wider start, or a warning; no slope at all.
 GOOD, FAIR, ROUGH = 1e-8, 1e-3, 0.1
 
 Values = Callable[[float], tuple[Array, float]]  # a step -> the values there, and the step that was really made
@@ -88,6 +89,13 @@ def _slope(values: Values, scale: float, y: Array, weights: Array | None, name: 
         raise GraphError(
             f"{name}: no numeric derivative: estimates of a slope, {best.slope!r:.60}, differ by {best.error:.2g}. The "
             "function jumps there, or its values are too coarse; compute in float64, or give the operation rules"
+        )
+    if best.error > FAIR * _largest(best.slope) and best.error * scale > math.sqrt(eps) * _largest(y):
+        warnings.warn(
+            f"{name}: a numeric slope, {best.slope!r:.60}, is known to ± {best.error:.1g} only, for the values are noisy; "
+            "compute in float64, or give the operation rules",
+            RoughDerivativeWarning,
+            stacklevel=2,
         )
     return best.slope
 

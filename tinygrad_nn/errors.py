@@ -118,6 +118,15 @@ class GraphKeptWarning(UserWarning):
     """
 
 
+class RoughDerivativeWarning(UserWarning):
+    """A derivative from differences (`operation(fallback="numeric")`) that is known to fewer than three digits.
+
+    >>> import warnings
+    >>> import tinygrad_nn as tg
+    >>> warnings.simplefilter("error", tg.autograd.RoughDerivativeWarning)  # where that will not do
+    """
+
+
 class AnomalyWarning(RuntimeWarning):
     """What `AnomalyError` says, where a warning was asked for."""
 
