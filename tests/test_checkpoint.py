@@ -402,3 +402,31 @@ def test_no_cycle_keeps_a_graph(make: Callable[[tg.Tensor], Any]) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_an_argument_written_afterwards_inside_vmap() -> None:
+    """A recorded write gives the batch behind an example another array; the checkpoint keeps the one it had."""
+
+    def fn(x: tg.Tensor, run: Any) -> tg.Tensor:
+        y = x * 1.0
+        z = run(lambda a: tg.sin(a) * a, y)
+        y *= 2.0
+        y[0] = x[1]
+        return (z * y).sum()  # type: ignore[no-any-return]
+
+    batch = np.arange(6.0).reshape(3, 2)
+    plain = tg.func.vmap(tg.func.grad(lambda x: fn(x, lambda part, a: part(a))))(batch)
+    less = tg.func.vmap(tg.func.grad(lambda x: fn(x, tg.autograd.checkpoint)))(batch)
+    assert less.tolist() == plain.tolist()
+
+
+def test_another_result_inside_vmap_is_noticed() -> None:
+    scale = np.ones(2)
+
+    def fn(x: tg.Tensor) -> tg.Tensor:
+        y = tg.autograd.checkpoint(lambda a: tg.sin(a) * scale, x)
+        scale[...] += 1.0
+        return y.sum()  # type: ignore[no-any-return]
+
+    with pytest.raises(GraphError, match="gave another result"):
+        tg.func.vmap(tg.func.grad(fn))(np.ones((3, 2)))

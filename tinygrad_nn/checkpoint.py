@@ -27,6 +27,7 @@ from .errors import ArgumentError, GraphError, describe
 from .graph import AnyNode, Node, newer, next_order, writes
 from .modes import is_grad_enabled
 from .random import default_generator, replay
+from .strong_zero import values
 from .tensor import Tensor, wrap
 from .tree import flatten, tree_map
 
@@ -121,7 +122,7 @@ class _Part:
         self.order = next_order()
         self.orders = array("q")  # of the nodes, oldest first: node k is that with number orders[k]
         self.operations: list[str | None] = []
-        self.samples: list[Array | None] = []
+        self.samples: list[Array] = []
         self.store: dict[int, _Saved | Callable[[Node], _Saved]] = {}
 
     def drop(self, result: Any) -> None:
@@ -136,7 +137,7 @@ class _Part:
             self.orders.append(node.order)
             self.operations.append(node.op.name if isinstance(node, Node) else None)
 
-    def made(self, result: Any, since: int) -> tuple[list[AnyNode], list[Array | None]]:
+    def made(self, result: Any, since: int) -> tuple[list[AnyNode], list[Array]]:
         """The nodes that a run made for its result, oldest first, and samples of the result."""
         tensors = [leaf for leaf in flatten(result)[0] if isinstance(leaf, Tensor)]
         return newer([t._node for t in tensors if t._node is not None], since), [_sample(t) for t in tensors]
@@ -178,9 +179,7 @@ class _Part:
     def run_again(self) -> dict[int, _Saved | Callable[[Node], _Saved]]:
         """What the nodes save that the part makes when it runs now."""
         for leaf in flatten((self.args, self.kwargs))[0]:
-            writes.refuse(
-                leaf._data if type(leaf) is Tensor else leaf, self.order, "checkpoint", "one of its arguments"
-            )
+            writes.refuse(values(leaf), self.order, "checkpoint", "one of its arguments")
         _again.set(weakref.ref(self))
         since = next_order()
         with replay(self.random):
@@ -209,10 +208,8 @@ class _Part:
                 store[k] = (node.saved[0], *arguments), node.params
         return store
 
-    def alike(self, first: Array | None, second: Array | None) -> bool:
+    def alike(self, first: Array, second: Array) -> bool:
         """Whether two samples of a result agree: to the bit if anything was written since the first."""
-        if first is None or second is None:
-            return first is second
         if first.shape != second.shape or first.dtype != second.dtype:
             return False
         if np.array_equal(first, second, equal_nan=True):
@@ -224,12 +221,12 @@ class _Part:
 
 
 def _twin(x: Any) -> Any:
-    return wrap(x._data, x._node) if isinstance(x, Tensor) and not isinstance(x, Batched) else x
+    if isinstance(x, Batched):
+        return Batched(_twin(x.full), x.level)
+    return wrap(x._data, x._node) if isinstance(x, Tensor) else x
 
 
-def _sample(t: Tensor) -> Array | None:
-    """Some elements of a tensor that has an array (an example inside `vmap` has none)."""
-    if isinstance(t, Batched):
-        return None
-    flat = np.asarray(t._data).flat
+def _sample(t: Tensor) -> Array:
+    """Some elements of a tensor, inside `vmap` of the whole batch."""
+    flat = np.asarray(values(t)).flat
     return flat[:: max(1, len(flat) // SAMPLES)]
