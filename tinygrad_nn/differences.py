@@ -92,8 +92,8 @@ def _slope(values: Values, scale: float, y: Array, weights: Array | None, name: 
         )
     if best.error > FAIR * _largest(best.slope) and best.error * scale > math.sqrt(eps) * _largest(y):
         warnings.warn(
-            f"{name}: a numeric slope, {best.slope!r:.60}, is known to ± {best.error:.1g} only, for the values are noisy; "
-            "compute in float64, or give the operation rules",
+            f"{name}: a numeric slope, {best.slope!r:.60}, is known to ± {best.error:.1g} only, for the values are "
+            "noisy; compute in float64, or give the operation rules",
             RoughDerivativeWarning,
             stacklevel=2,
         )

@@ -86,6 +86,7 @@ class Op:
     batch: Callable[..., Any] | None = None  # how it acts on batches, for vmap: see `ops/batching.py`
     call: Callable[..., Any] = field(init=False)  # the public function
     ordinary: bool = field(init=False)  # nothing of what a walk has to look out for
+    takes_arrays: bool = field(init=False)  # whether a parameter may be, or hold, an array, such as an index
     looks: int = field(init=False)  # what in a cotangent its rules may make NaN of: constants of `strong_zero`
     _keeps: dict[tuple[int, int], tuple[bool, tuple[int, ...]]] = field(init=False, default_factory=dict)
 
@@ -93,6 +94,10 @@ class Op:
         self.ordinary = not (self.variadic or self.selects or self.singular)
         if self.kind == "linear" and not self.joint:
             self.products = isinstance(self.vjps, Each) or len(self.vjps) > 1
+        given = [value for case in self.cases for value in case.params.values()]
+        parts = [part for value in given for part in (value if isinstance(value, tuple) else (value,))]
+        undeclared = not self.cases and self.kind != "elementwise"
+        self.takes_arrays = undeclared or any(isinstance(part, np.ndarray) for part in parts)
         alike = isinstance(self.vjps, Each)
         if self.kind == "elementwise" and (alike or any(any(reads(rule, len(self.vjps))) for rule in self.vjps)):
             self.looks = INFINITE if self.selects else UNUSED | SATURATED | INFINITE

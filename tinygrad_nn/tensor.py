@@ -742,13 +742,10 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     for i in unread:
         data[i] = nodes[i] or Spec(np.shape(data[i]), np.result_type(data[i]))
     out = wrap(y, made := Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
-    if not outside and mask + 1 != bit:
-        for kept, node, given in zip(data, nodes, args, strict=True):
-            if node is None and isinstance(kept, ndarray) and views.foreign(given):
-                outside = True
-    if not outside and params:
-        outside = views.array_among(params)
-    if outside:
+    if op.takes_arrays:
+        for value in params.values():
+            outside |= type(value) is ndarray or type(value) is tuple  # which may hold one
+    if outside or mask + 1 != bit:
         views.guard(made, args)
     if shares:
         views.link(out, args[0], op, params)

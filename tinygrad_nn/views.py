@@ -141,18 +141,10 @@ def guard(node: Node, args: Sequence[Any], exact: bool = False) -> None:
             for kept in value if type(value) is tuple else (value,):
                 if isinstance(kept, ndarray):
                     found.append((name, kept, contents(kept, exact)))
-    if node.watch is None:
-        node.watch = Watch()
-    node.watch.kept = found
-
-
-def array_among(params: dict[str, Any]) -> bool:
-    """Whether a parameter, such as an index, is or holds an array that was given."""
-    for name, value in params.items():
-        kind = type(value)
-        if name != "residual" and (kind is ndarray or (kind is tuple and ndarray in map(type, value))):
-            return True
-    return False
+    if found:
+        if node.watch is None:
+            node.watch = Watch()
+        node.watch.kept = found
 
 
 def _base(t: Any) -> Any:
