@@ -257,3 +257,9 @@ def test_diff() -> None:
         -9.0,
         10.0,
     ]
+
+
+@pytest.mark.parametrize("ord", [-0.5, -1, -2])
+def test_negative_norm_beside_a_zero(ord: float) -> None:
+    """One 0 makes the norm 0 whatever the other is: it has slope 0."""
+    np.testing.assert_array_equal(gradient(lambda x: tg.linalg.vector_norm(x, ord=ord), [0.0, 0.5]), [0, 0])

@@ -110,6 +110,12 @@ def test_kink_shows_both_sides() -> None:
     assert report.element == (1,) and report.one_sided == pytest.approx((0.0, 1.0)) and report.analytic == 0.0
 
 
+def test_equal_numbers_that_are_sorted() -> None:
+    """Moved alone, one of them becomes the first or the last; the gradient gives each its own place."""
+    for seed in range(5):
+        assert quiet(tg.sort, np.full((2, 5), -1.5), seed=seed).verdict == "valid at kink"
+
+
 def test_inconclusive_is_false_and_does_not_raise() -> None:
     result = gradcheck(tg.sqrt, np.array([0.0]))
     assert not result and result.verdict == "inconclusive" and "infinite" in result.inputs[0].reason

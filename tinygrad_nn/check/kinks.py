@@ -70,7 +70,7 @@ def at_kink(check: InputCheck, kinked: Array, trials: int) -> None:
         gradient = point.pull(g)
         outcome = judge(point, line, d, g, gradient, rng)
         if outcome.verdict == "fail" and not (alone and point.mid.size == 1):
-            outcome = _among(point, line, d, g, outcome, rng)
+            outcome = _among(point, line, d, g, outcome, rng, kinked)
         if outcome.verdict in ("fail", "inconclusive"):
             check.write(outcome.verdict, outcome, d)
             return
@@ -81,11 +81,13 @@ def at_kink(check: InputCheck, kinked: Array, trials: int) -> None:
         report.verdict, report.reason = "inconclusive", "kinks were met in some directions only"
 
 
-def _among(point: Point, line: Line, d: Array, g: Array, outcome: Outcome, rng: np.random.Generator) -> Outcome:
+def _among(
+    point: Point, line: Line, d: Array, g: Array, outcome: Outcome, rng: np.random.Generator, kinked: Array
+) -> Outcome:
     """A second opinion where a direction bends: is the gradient among what the smooth pieces around allow?"""
     bounds = _apart(point, d, g)
     if bounds is None or not _inside(bounds, outcome):
-        low, high, error = _limits(point, line, d, rng)
+        low, high, error = _limits(point, line, d, rng, kinked)
         slack = float(np.sum(np.abs(g) * error)) * point.tolerance
         bounds = float(np.sum(np.minimum(g * low, g * high))), float(np.sum(np.maximum(g * low, g * high))), slack
     if not _inside(bounds, outcome):
@@ -123,10 +125,11 @@ def _apart(point: Point, d: Array, g: Array) -> tuple[float, float, float] | Non
     return float(alone.min(axis=1).sum()), float(alone.max(axis=1).sum()), slack * point.tolerance
 
 
-def _limits(point: Point, line: Line, d: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+def _limits(point: Point, line: Line, d: Array, rng: np.random.Generator, kinked: Array) -> tuple[Array, Array, Array]:
     """The smallest and largest slope of every output along `d` among the smooth pieces that meet at a kink; errors.
 
-    These are the slopes on both sides, and at random points nearby: what the limits of gradients there allow.
+    These are the slopes on both sides, and at random points nearby: what the limits of gradients there allow. All that
+    is at the kink moves to these: of equal numbers that are sorted, one that moves alone is first or last.
     """
     level = 10
     ok = np.isfinite(line.up[: level + 1]).all() and np.isfinite(line.down[: level + 1]).all()
@@ -135,7 +138,7 @@ def _limits(point: Point, line: Line, d: Array, rng: np.random.Generator) -> tup
     slopes_ = [(line.up[level] - line.mid) / h, (line.mid - line.down[level]) / h]
     noise = 8 * line.eps * np.abs(line.mid) / h
     for _ in range(16):
-        near = point.x + point.direction(rng, d != 0) * (64 * h)
+        near = point.x + point.direction(rng, kinked) * (64 * h)
         slope = (point.at(near + h * d) - point.at(near - h * d)) / (2 * h)
         if np.isfinite(slope).all():
             slopes_.append(slope)

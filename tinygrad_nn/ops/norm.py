@@ -40,7 +40,10 @@ def _slope(y: Any, x: Any, ord: float) -> Any:
     safe = where(y == 0, 1.0, y)
     if ord == 2:
         return x * where(y == 0, 0.0, 1.0 / safe)  # so that at 0 all further derivatives are 0, too
-    return sign(x) * power(absolute(where(x == 0, 1.0, x)) / safe, ord - 1)
+    size = absolute(where(x == 0, 1.0, x))
+    if ord < 0:  # y is 0 as soon as one x is, and the other slopes are 0 then
+        return sign(x) * power(y / size, 1 - ord)
+    return sign(x) * power(size / safe, ord - 1)
 
 
 def _at_zero(y: Any, x: Any, *, axis: tuple[int, ...] | None, ord: float) -> Any:
