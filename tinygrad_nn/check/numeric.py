@@ -60,8 +60,9 @@ def sample(f: Callable[[Array], Array], x: Array, d: Array, eps: float, mid: Arr
         steps.append(h)
         h /= RATIO
     hs = np.array(steps[::-1])
-    up = np.array([f(x + h * d) for h in hs])
-    down = np.array([f(x - h * d) for h in hs])
+    moves = [h * d for h in hs]
+    up = np.array([f(x + move) for move in moves])
+    down = np.array([f(x - move) for move in moves])
     return Line(hs, mid, up, down, eps)
 
 

@@ -134,6 +134,7 @@ def problem_of(fn: Callable[..., Any], inputs: Any) -> Problem:
     """The problem of checking `fn(*inputs)` (`fn(inputs)` if that is no tuple or list)."""
     arguments = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     leaves, structure = flatten(arguments)
+    flat = len(leaves) == len(arguments) and all(a is b for a, b in zip(leaves, arguments, strict=True))
     where = paths(structure)
     chosen = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
     if not chosen:
@@ -156,7 +157,7 @@ def problem_of(fn: Callable[..., Any], inputs: Any) -> Problem:
         filled = list(leaves)
         for i, t in zip(chosen, tensors, strict=False):
             filled[i] = t
-        return floating(fn(*unflatten(structure, filled)))
+        return floating(fn(*(filled if flat else unflatten(structure, filled))))
 
     def call_module(tensors: Sequence[Tensor]) -> list[Any]:
         saved = [(p, p._data, p._node) for _, p in parameters]
