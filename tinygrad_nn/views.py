@@ -125,8 +125,8 @@ def foreign(argument: Any) -> bool:
         return isinstance(argument, ndarray)
     if node is not None:
         return bool(node.open)
-    while (origin := getattr(argument, "_origin", None)) is not None:
-        argument = origin[0]
+    if argument._data.base is not None:  # maybe a view
+        argument = _base(argument)
     return getattr(argument, "_exposed", False)
 
 

@@ -26,7 +26,8 @@ def kinked_elements(check: InputCheck) -> Array:
         group = stack.pop()
         mask = np.zeros_like(check.where)
         mask[group] = True
-        if not _bends(check.point, check.point.direction(check.rng, mask)):
+        # One direction may happen to move both of two equal numbers alike; two hardly ever do.
+        if not any(_bends(check.point, check.point.direction(check.rng, mask)) for _ in range(2)):
             continue
         if group.size == 1:
             kinked[group] = True

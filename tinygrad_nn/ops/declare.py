@@ -136,7 +136,15 @@ def _unary(op: Op) -> Callable[..., Any]:
             out._node = None
         else:
             saved = (y if keep_y else None, a if keep_x else None)
-            out._node = made = Node(op, (node,), saved, _NO_PARAMS, y.shape, y.dtype)
+            out._node = made = _new(Node)
+            made.order = next_order()
+            made.op = op
+            made.parents = (node,)
+            made.saved = saved
+            made.params = _NO_PARAMS
+            made.shape = y.shape
+            made.dtype = y.dtype
+            made.watch = None
             if keep_x and node.open:
                 guard(made, (x,))
             if mode is not True:
