@@ -10,6 +10,7 @@ from .numeric import Line
 from .trial import InputCheck, cotangent, trial
 
 KINK_TRIALS = 12
+PIECES = 64  # random points near a kink whose slopes count: of equal numbers in sorted order, each may be any
 SINGLE = 32  # elements at a kink that are also looked at one by one
 MOST = 2048  # groups of elements that are moved to find those at a kink
 NEAR = (2.0**-24, 2.0**-28)  # steps, relative to the scale of the input, at which a kink shows and curvature does not
@@ -138,7 +139,7 @@ def _limits(point: Point, line: Line, d: Array, rng: np.random.Generator, kinked
     h = line.h[level]
     slopes_ = [(line.up[level] - line.mid) / h, (line.mid - line.down[level]) / h]
     noise = 8 * line.eps * np.abs(line.mid) / h
-    for _ in range(16):
+    for _ in range(PIECES):
         near = point.x + point.direction(rng, kinked) * (64 * h)
         slope = (point.at(near + h * d) - point.at(near - h * d)) / (2 * h)
         if np.isfinite(slope).all():
