@@ -278,7 +278,7 @@ def test_nothing_more_is_kept_when_nobody_looks() -> None:
     node = tg.relu(x)._node
     assert isinstance(node, Node)
     assert node.saved is not None and node.saved[1] is None
-    assert not hasattr(node, "kink")
+    assert node.watch is None
 
 
 # -- chosen slopes -----------------------------------------------------------------------------------------------------

@@ -64,19 +64,20 @@ class detect_anomaly(Inspector):
     def recorded(self, op: Op, args: tuple[Any, ...], params: dict[str, Any], result: Any) -> None:
         """Look at a result; what is not finite in it is remembered with its node, and what the node keeps in full."""
         y, node = result._data, result._node
+        line = node.known.line
         guard(node, args, exact=True)
         if is_finite(y):
             return
-        anomalies, origin = in_result(op, args, y, node.line)
+        anomalies, origin = in_result(op, args, y, line)
         if origin is not None:
-            node.origin = origin
+            node.watched().origin = origin
         if in_walk() is None:  # the derivative of an operation is judged as a whole, in `pulled`
-            self._report(anomalies, node.line)
+            self._report(anomalies, line)
 
     def starts(self, nodes: Iterable[AnyNode]) -> None:
         """Refuse to walk back from what is not finite, unless an infinity was put in."""
         for node in nodes:
-            origin = getattr(node, "origin", None)
+            origin = node.known.origin
             if origin is not None and (origin.made or origin.kind == "NaN"):
                 raise AnomalyError(replace(origin, text=f"backward starts from what is not finite: {origin.text}"))
 
@@ -215,7 +216,8 @@ def in_result(op: Op, args: Sequence[Any], y: Any, line: Line) -> tuple[list[Ano
 
 def _origin(value: Any) -> Anomaly | None:
     """Where something in a Tensor that is not finite came from, if an operation made it."""
-    return getattr(getattr(value, "_node", None), "origin", None)
+    node = getattr(value, "_node", None)
+    return None if node is None else node.known.origin
 
 
 def _made(kind: Kind, op: Op, args: Sequence[Any], arrays: Sequence[Any], bad: Any, line: Line) -> Anomaly:
@@ -262,7 +264,7 @@ def _in_step(phase: Literal["backward", "tangent"], node: Node, i: int, g: Any, 
     inputs, story = _inputs_at(op, kept.values(), np.shape(whole), indices[0], names)
     if 0 in kept:
         inputs = inputs[1:]
-    line = str(getattr(node, "line", ""))
+    line = str(node.known.line or "")
     what = f"the gradient of input {i}" if phase == "backward" else f"the tangent by input {i}"
     carrier = "gradient" if phase == "backward" else "tangent"
     text = f"{phase} of {node.name}: {what} has {where}"
@@ -273,7 +275,7 @@ def _in_step(phase: Literal["backward", "tangent"], node: Node, i: int, g: Any, 
     text += f", {story}" if story else ""
     if not is_finite(t):
         text += f"; that {carrier} came in so: given, from a hook, or a sum that overflowed"
-    before = _first(getattr(node, "origin", None))
+    before = _first(node.known.origin)
     return Anomaly(kind, op.name, line, phase, indices, count, inputs, is_finite(t), text, before)
 
 

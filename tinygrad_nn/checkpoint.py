@@ -131,9 +131,9 @@ class _Part:
         nothing: dict[str, Any] = {}  # one for all nodes, of which there may be many
         for node in nodes:
             if isinstance(node, Node):
-                node.saved, node.params, node.part = None, nothing, self
-                if node.watch is not None:
-                    node.watch.kept = None
+                node.saved, node.params = None, nothing
+                watch = node.watched()
+                watch.part, watch.kept = self, None
             self.orders.append(node.order)
             self.operations.append(node.op.name if isinstance(node, Node) else None)
 
@@ -198,7 +198,7 @@ class _Part:
             if not isinstance(node, Node):
                 continue
             if node.saved is None:
-                inner = cast("_Part", node.part)
+                inner = cast("_Part", node.known.part)
                 store[k] = partial(inner.take, inner.number(node))
             else:
                 arguments = (

@@ -29,20 +29,44 @@ _by_order = attrgetter("order")
 _NOTHING: dict[str, Any] = {}  # the parameters of all nodes that are freed
 
 
-class Node:
+class Watch:
+    """What is wanted of few nodes, and known of few. (A graph may have millions: nodes themselves are kept small.)"""
+
+    hooks: dict[int, Callable[[Any], Any]] | None = None  # on its gradient
+    retain = False  # that its gradient is kept here
+    grad: Any = None
+    kept: Print | None = None  # what it keeps is compared with this, see `writes.py`
+    part: Part | None = None  # the checkpoint that it is in
+    count = 1  # how many results it is the sum of, made by in-place additions, see `sums.py`
+    line: Line | None = None  # where the user's program made it; set by inspectors, see `modes.py`
+    kink: np.ndarray[Any, Any] | None = None  # where in its result the arguments are at a kink; set by `kinks`
+    origin: Anomaly | None = None  # where a NaN or an infinity in its result came from; set by `detect_anomaly`
+
+
+_UNWATCHED = Watch()
+
+
+class _Watched:
+    __slots__ = ("watch",)
+    watch: Watch | None
+
+    @property
+    def known(self) -> Watch:
+        """What is known of it, to read."""
+        return _UNWATCHED if self.watch is None else self.watch
+
+    def watched(self) -> Watch:
+        """What is known of it, to write."""
+        if self.watch is None:
+            self.watch = Watch()
+        return self.watch
+
+
+class Node(_Watched):
     """One recorded operation: its parents, and what its derivative rules will need."""
 
-    count: int  # how many results this is the sum of; set by in-place additions only, see `sums.py`
+    __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype")
     open = False  # whether NumPy code holds the array of the result, too: see `writes.py`
-    __slots__ = (
-        *("order", "op", "parents", "saved", "params", "shape", "dtype", "watch"),
-        *("line", "count", "origin", "part", "kink"),  # set by those who look on, and else missing
-    )
-
-    line: Line  # where the user's program made it; set by inspectors only, see `modes.py` and `name`
-    kink: np.ndarray[Any, Any]  # where in its result the arguments are at a kink; set by `kinks` only
-    origin: Anomaly  # where a NaN or an infinity in its result came from; set by `detect_anomaly` only
-    part: Part  # the checkpoint that it is in
 
     def __init__(
         self,
@@ -60,12 +84,12 @@ class Node:
         self.params = params
         self.shape = shape
         self.dtype = dtype
-        self.watch: Watch | None = None
+        self.watch = None
 
     @property
     def name(self) -> str:
         """How errors call it: the operation, and the line that ran it where that is known."""
-        line = getattr(self, "line", None)
+        line = self.known.line
         return self.op.name if line is None else f"{self.op.name} at {line}"
 
 
@@ -83,10 +107,10 @@ class Part(Protocol):
         """`saved` and `params` of a node of this part."""
 
 
-class Leaf:
+class Leaf(_Watched):
     """A graph input that wants a gradient; the gradient is kept here."""
 
-    __slots__ = ("order", "shape", "dtype", "grad", "watch", "open")
+    __slots__ = ("order", "shape", "dtype", "grad", "open")
     parents: tuple[()] = ()
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -94,20 +118,8 @@ class Leaf:
         self.shape = shape
         self.dtype = dtype
         self.grad: Any = None
-        self.watch: Watch | None = None
+        self.watch = None
         self.open = False  # whether NumPy code holds the array, too: see `writes.py`
-
-
-class Watch:
-    """What is wanted of one node besides its gradient: hooks on that, that it is retained, that writes are noticed."""
-
-    __slots__ = ("hooks", "retain", "grad", "kept")
-
-    def __init__(self) -> None:
-        self.hooks: dict[int, Callable[[Any], Any]] = {}
-        self.retain = False
-        self.grad: Any = None
-        self.kept: Print | None = None
 
 
 class Scatter:
@@ -298,9 +310,10 @@ def forward(
 
 def recalled(node: Node, unpack: Unpack | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a node that has nothing saved lends to this walk: a checkpoint computes it again, or it was freed."""
-    if not node.parents or not hasattr(node, "part"):
+    part = node.known.part
+    if not node.parents or part is None:
         raise freed(node)
-    saved, params = node.part.recall(node)
+    saved, params = part.recall(node)
     if unpack is None:
         return saved, params
     empty, node.saved, node.params = node.params, saved, params

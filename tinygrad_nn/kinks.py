@@ -85,17 +85,17 @@ class kinks(Inspector):
         if op.kink is not None:
             found = _at_kink(op, values(result), args, params)
             if found.any():
-                result._node.kink = found
+                result._node.watched().kink = found
 
     def pulled(self, node: Any, i: int, g: Any, pulled: Any) -> None:
         """Count those whose gradient is not 0."""
-        found = getattr(node, "kink", None)
+        found = node.known.kink
         if found is not None:
             self._take(node, found & (values(g) != 0))
 
     def pushed(self, node: Any, i: int, t: Any, pushed: Any) -> None:
         """Count those that move."""
-        found = getattr(node, "kink", None)
+        found = node.known.kink
         if found is not None:
             self._take(node, found & (values(t) != 0) if node.op.kind == "elementwise" else found)
 
@@ -108,7 +108,7 @@ class kinks(Inspector):
         seen.add((id(self), node.order))
         places = np.argwhere(taken)
         elements = tuple(tuple(place) for place in places[:SHOWN].tolist())
-        name, line = node.op.name, node.line
+        name, line = node.op.name, node.known.line
         if self._action == "error":
             shown = ", ".join(str(list(index)) for index in elements) + (", ..." if len(places) > SHOWN else "")
             chosen = " (or choose another with kink_slopes)" if node.op.slopes else ""

@@ -101,7 +101,7 @@ def memory() -> MemoryReport:
     for grad in [leaf.grad for leaf in leaves.values()] + [n.watch.grad for n in nodes if n.watch is not None]:
         ledger.add("gradient", "", None, "grad", grad)
     for node in nodes:
-        line = getattr(node, "line", None)
+        line = node.known.line
         for k, value in enumerate(node.saved or ()):
             ledger.add("graph", node.op.name, line, f"input {k - 1}" if k else "result", value)
         for name, value in node.params.items():

@@ -175,7 +175,7 @@ class record_lines(Inspector):
 def notify(inspectors: Any, op: Op, args: tuple[Any, ...], params: dict[str, Any], result: Any) -> None:
     """Show a recorded operation to those that look on (`inspectors` is what `recording()` gave, and not a bool)."""
     walk = _walk.get()
-    result._node.line = user_line() if walk is None else walk.line()
+    result._node.watched().line = user_line() if walk is None else walk.line()
     for inspector in inspectors:
         inspector.recorded(op, args, params, result)
 
@@ -219,7 +219,7 @@ class Walk:
 
     def line(self) -> Line:
         """The line of the operation the walk has come to; if that is not known, of the walk."""
-        line: Line | None = getattr(self._node, "line", None)
+        line: Line | None = None if self._node is None else self._node.known.line
         if line is None:
             return user_line()
         kind = "backward" if self._method == "pulled" else "tangent"

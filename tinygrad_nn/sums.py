@@ -20,7 +20,7 @@ _warned: set[Line] = set()  # of the lines that have been warned of: once is eno
 
 def added(total: AnyNode | None, summand: AnyNode | None, made: Node) -> None:
     """`made` is about to become the node of what `total` was the node of, by `+= summand`."""
-    made.count = count = getattr(total, "count", 1) + 1
+    made.watched().count = count = 1 + (1 if total is None else total.known.count)
     if count % SPENT == 0:
         if _is_freed(summand) or (isinstance(total, Node) and any(map(_is_freed, total.parents))):
             _warn(f"+= at {user_line()} has added up {SPENT} results or more. {_SPENT}")

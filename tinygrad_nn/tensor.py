@@ -278,7 +278,8 @@ class Tensor:
         >>> x.grad
         tensor(30.)
         """
-        hooks = self._watch("register_hook").hooks
+        watch = self._watch("register_hook")
+        hooks = watch.hooks = {} if watch.hooks is None else watch.hooks
         key = graph.next_order()
         hooks[key] = fn
         return HookHandle(hooks, key)
@@ -286,9 +287,7 @@ class Tensor:
     def _watch(self, name: str) -> Watch:
         if self._node is None:
             raise GraphError(f"{name}: {describe(self)} requires no gradient")
-        if self._node.watch is None:
-            self._node.watch = Watch()
-        return self._node.watch
+        return self._node.watched()
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -869,7 +868,7 @@ def _observe(node: Node | Leaf, g: Any) -> Any:
     watch = node.watch
     assert watch is not None
     t = g if isinstance(g, Tensor) else wrap(_read_only(g), None)
-    for hook in list(watch.hooks.values()):
+    for hook in list((watch.hooks or {}).values()):
         replaced = hook(t)
         if replaced is not None:
             t = asarray(replaced, node.dtype)
