@@ -21,7 +21,8 @@ from .declare import general, linear
 
 def shape_of(x: Any) -> tuple[int, ...]:
     """The shape of a Tensor, array or number."""
-    return x.shape if hasattr(x, "shape") else np.shape(x)
+    shape: tuple[int, ...] | None = getattr(x, "shape", None)
+    return np.shape(x) if shape is None else shape
 
 
 def as_shape(shape: Shape) -> tuple[int, ...]:
