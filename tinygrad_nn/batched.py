@@ -27,7 +27,6 @@ __all__ = [
     "Level",
     "as_example",
     "current_levels",
-    "every_value",
     "lift",
     "lower",
     "new_level",
@@ -251,13 +250,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
     return value._data if isinstance(value, Tensor) and not isinstance(value, Batched) else value
-
-
-def every_value(x: Any) -> np.ndarray[Any, Any]:
-    """The values of a Tensor or array, of all examples where it is one of a batch: for checks."""
-    while isinstance(x, Batched):
-        x = x.full
-    return x.data if isinstance(x, Tensor) else np.asarray(x)
 
 
 def lower(t: Tensor, level: Level) -> Tensor:

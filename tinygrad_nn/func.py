@@ -391,11 +391,9 @@ class _Trace:
         return unflatten(self.form, self.push_leaves(moves))
 
     def push_leaves(self, moves: Sequence[Any]) -> list[Tensor]:
-        """The tangents of all results from those of the sources (None: zero)."""
-        tangents: dict[Any, Any] = {}
-        for s, move in zip(self.sources, moves, strict=True):
-            if move is not None:
-                tangents[s._node] = _full_tangent(s, move)
+        """The tangents of all results from those of the sources."""
+        pairs = zip(self.sources, moves, strict=True)
+        tangents: dict[Any, Any] = {s._node: _full_tangent(s, move) for s, move in pairs}
         starts = list(tangents.values())
         observed = self.observed or (is_grad_enabled() and _tracked(starts))
         as_tensors = observed or any(isinstance(t, Batched) for t in starts)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ._types import ArrayLike, DTypeLike
-from .batched import every_value
 from .errors import ArgumentError, DTypeError, describe
 from .ops.elementwise import (
     clip,
@@ -23,6 +22,7 @@ from .ops.elementwise import (
 )
 from .ops.shape import astype
 from .random import default_generator, floats
+from .strong_zero import values
 from .tensor import Tensor, constant, to_array
 
 
@@ -118,7 +118,7 @@ def one_hot(indices: ArrayLike, num_classes: int = -1, dtype: DTypeLike = np.int
     tensor([[1, 0, 0],
             [0, 0, 1]])
     """
-    index = every_value(indices if isinstance(indices, Tensor) else to_array(indices, None))
+    index = np.asarray(values(indices)) if isinstance(indices, Tensor) else to_array(indices, None)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: {describe(index)} are not integers")
     if num_classes == -1:

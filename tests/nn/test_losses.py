@@ -283,10 +283,12 @@ def test_binary_keeps_small_losses() -> None:
     x = np.array([20.0, -20.0], np.float32)
     loss = F.binary_cross_entropy_with_logits(x, np.array([1.0, 0.0], np.float32), reduction="none")
     np.testing.assert_allclose(loss, math.exp(-20.0), rtol=1e-6)
-    x, t = RNG.normal(size=100) * 10, RNG.uniform(size=100)
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=100) * 10, rng.uniform(size=100)
     wanted = F.binary_cross_entropy_with_logits(x, t, reduction="none")
     given = F.binary_cross_entropy_with_logits(x.astype(np.float32), t.astype(np.float32), reduction="none")
-    np.testing.assert_allclose(given, wanted, rtol=1e-5)
+    # x and t are rounded to float32 themselves, and x - x·t loses digits where t is near 1
+    assert (np.abs(given - wanted) <= 4 * np.finfo(np.float32).eps * (np.abs(x) + wanted)).all()
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

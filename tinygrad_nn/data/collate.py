@@ -25,7 +25,7 @@ def collate(samples: Sequence[Any]) -> Any:
         raise ArgumentError("collate: no samples, so no batch")
     first = samples[0]
     if isinstance(first, Tensor | np.ndarray | np.generic):
-        return wrap(_stack([s.data if isinstance(s, Tensor) else s for s in samples]), None)
+        return wrap(_stack([s._array() if isinstance(s, Tensor) else s for s in samples]), None)
     if isinstance(first, bool | int | float | complex):
         return tensor(list(samples))
     if isinstance(first, dict):

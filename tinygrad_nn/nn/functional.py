@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._types import ArrayLike
-from ..batched import Batched, every_value
+from ..batched import Batched
 from ..errors import ArgumentError, DTypeError, ShapeError, describe
 from ..functional import dropout, elu, gelu, hardtanh, leaky_relu, log_sigmoid, one_hot, operand, relu6, step
 from ..ops import loss as _loss, softmax as _softmax
@@ -20,6 +20,7 @@ from ..ops.index import take
 from ..ops.linalg import linear
 from ..ops.reduce import sum as _sum
 from ..ops.window import avg_pool2d, conv2d, embedding, max_pool2d
+from ..strong_zero import values
 from ..tensor import Tensor
 
 logsigmoid = log_sigmoid
@@ -208,10 +209,10 @@ def binary_cross_entropy(
     tensor([  0.6931472, 100.       ])
     """
     p, t = _pair("binary_cross_entropy", input, target)
-    values = every_value(p)
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
+    given = np.asarray(values(p))
+    if given.size and not (given.min() >= 0 and given.max() <= 1):
         raise ArgumentError(
-            f"binary_cross_entropy: input from {values.min()} to {values.max()} holds no probabilities. "
+            f"binary_cross_entropy: input from {given.min()} to {given.max()} holds no probabilities. "
             "For logits use binary_cross_entropy_with_logits."
         )
     return _reduce("binary_cross_entropy", _weighed(_loss.binary_cross_entropy(p, t), weight), reduction)
@@ -361,7 +362,7 @@ def _class_weight(name: str, weight: ArrayLike | None, x: Any) -> Any:
         raise ArgumentError(f"{name}: weight requires a gradient, but the loss has none for it; pass weight.detach()")
     if isinstance(weight, Batched):
         raise ArgumentError(f"{name}: inside vmap weight is the same for all examples, not {weight!r}")
-    array = np.asarray(every_value(operand(weight)), x.dtype)
+    array = np.asarray(values(operand(weight)), x.dtype)
     classes = x.shape[min(len(x.shape) - 1, 1)] if x.shape else 0
     if array.shape != (classes,):
         raise ShapeError(f"{name}: weight {describe(array)} must have shape ({classes},), one number for each class")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..._types import ArrayLike
-from ...batched import every_value
 from ...domains import Integers, Reals, case
 from ...errors import ArgumentError, DTypeError, ShapeError, describe
+from ...strong_zero import values
 from ...tensor import Tensor
 from .. import batching
 from ..declare import general, linear
@@ -110,7 +110,7 @@ def embedding(indices: ArrayLike, weight: ArrayLike, padding_idx: int | None = N
     shape = shape_of(weight)
     if len(shape) != 2:
         raise ShapeError(f"embedding: weight {describe(weight)} must have axes (rows, columns)")
-    numbers = every_value(indices)
+    numbers = np.asarray(values(indices))
     if numbers.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices must be integers, not {describe(numbers)}")
     if numbers.size and not (numbers.min() >= 0 and numbers.max() < shape[0]):
