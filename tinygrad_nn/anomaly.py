@@ -65,7 +65,7 @@ class detect_anomaly(Inspector):
         """Look at a result; what is not finite in it is remembered with its node, and what the node keeps in full."""
         y, node = result._data, result._node
         line = node.known.line
-        guard(node, args, exact=True)
+        guard(node, 0, exact=True)
         if is_finite(y):
             return
         anomalies, origin = in_result(op, args, y, line)

@@ -77,7 +77,7 @@ class Batched(Tensor):
     __slots__ = ("full", "level")
 
     def __init__(self, full: Tensor, level: Level) -> None:
-        self.full, self.level = full, level
+        self.full, self.level, self._sharing = full, level, None
 
     # A property hides the slot of the same name: here no array can be had.
     @property
@@ -165,8 +165,8 @@ class Batched(Tensor):
         full = self.full
         if isinstance(full, Batched):
             full.unlinked()
-        elif hasattr(full, "_origin"):
-            del full._origin
+        else:
+            views.unlink(full)
         return self
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ from . import graph, strong_zero
 from ._types import ArrayLike
 from .batched import Batched, Level, as_example, current_levels, lift, lower, new_level
 from .errors import ArgumentError, DTypeError, describe
-from .graph import Leaf, Node
+from .graph import Leaf, Node, new_node
 from .implicit import custom_root, fixed_point
 from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
 from .nn.functional_call import functional_call
@@ -465,7 +465,7 @@ def _relinked(t: Tensor) -> Tensor:
     if t._node is None or not is_grad_enabled():
         return wrap(t._data, Leaf(t.shape, t.dtype))
     op, mode = OPS["positive"], recording()
-    fresh = wrap(t._data, Node(op, (t._node,), (None, None), {}, t.shape, t.dtype))
+    fresh = wrap(t._data, new_node(op, (t._node,), (None, None), {}, t.shape, t.dtype))
     if mode is not True:
         notify(mode, op, (t,), {}, fresh)
     return fresh

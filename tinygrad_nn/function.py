@@ -12,7 +12,7 @@ import numpy as np
 from . import graph
 from .batched import Batched
 from .errors import ArgumentError, GraphError, ShapeError, describe
-from .graph import AnyNode, Leaf, Node
+from .graph import AnyNode, Leaf, new_node
 from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
 from .ops.shape import concat, reshape, stack, sum_to
 from .registry import OPS, Each, Op
@@ -145,10 +145,10 @@ class Function:
         ctx._saved = ctx._constant = ()
         params = {"call": _Call(cls, ctx, links, specs, count, names), "saved_tensors": tuple(kept)}
         op = cls._operation()
-        made = Node(op, tuple(parents), (y, *parents), params, joined.shape, joined.dtype)
+        made = new_node(op, tuple(parents), (y, *parents), params, joined.shape, joined.dtype)
         whole = wrap(joined._data, made)
         if any(map(foreign, args)):
-            guard(made, args)
+            guard(made, 0)
         if mode is not True:
             notify(mode, op, args, {}, whole)
         if not several:
@@ -296,7 +296,7 @@ def _renewed(t: Tensor) -> Tensor:
     """The same tensor with a node of its own."""
     if isinstance(t, Batched):
         return Batched(_renewed(t.full), t.level)
-    return wrap(t._data, Node(OPS["positive"], (t._node,), (None, None), {}, t.shape, t.dtype))
+    return wrap(t._data, new_node(OPS["positive"], (t._node,), (None, None), {}, t.shape, t.dtype))
 
 
 def _whole(t: Tensor) -> Tensor:

@@ -68,29 +68,41 @@ class Node(_Watched):
     __slots__ = ("order", "op", "parents", "saved", "params", "shape", "dtype")
     open = False  # whether NumPy code holds the array of the result, too: see `writes.py`
 
-    def __init__(
-        self,
-        op: Op,
-        parents: tuple[Node | Leaf | None, ...],
-        saved: tuple[Any, ...],
-        params: dict[str, Any],
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-    ) -> None:
-        self.order = next_order()
-        self.op = op
-        self.parents = parents  # one per argument; None where no gradient is wanted
-        self.saved: tuple[Any, ...] | None = saved  # (output, *arguments); None once freed
-        self.params = params
-        self.shape = shape
-        self.dtype = dtype
-        self.watch = None
+    # No __init__: `declare.py` and `apply` fill the slots themselves, in half the time. Others call `new_node`.
+    order: int
+    op: Op
+    parents: tuple[Node | Leaf | None, ...]  # one per argument; None where no gradient is wanted
+    saved: tuple[Any, ...] | None  # (output, *arguments); None once freed
+    params: dict[str, Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     @property
     def name(self) -> str:
         """How errors call it: the operation, and the line that ran it where that is known."""
         line = self.known.line
         return self.op.name if line is None else f"{self.op.name} at {line}"
+
+
+def new_node(
+    op: Op,
+    parents: tuple[Node | Leaf | None, ...],
+    saved: tuple[Any, ...],
+    params: dict[str, Any],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Node:
+    """The node of an operation that has just run."""
+    node = Node()
+    node.order = next_order()
+    node.op = op
+    node.parents = parents
+    node.saved = saved
+    node.params = params
+    node.shape = shape
+    node.dtype = dtype
+    node.watch = None
+    return node
 
 
 class OpenNode(Node):
@@ -181,8 +193,9 @@ def reverse(
 
     With `wanted`, only edges to those nodes are followed. `unpack` gives a node's saved values as Tensors, to record
     the walk itself; without it rules run on the saved arrays, and sums go into buffers that this walk made. `fit`
-    makes a cotangent the shape and dtype of its node, `observe` runs hooks. `careful` mends what rules give at
-    operations that select or have infinite slopes, and at all behind them (see `strong_zero`). `inspect` is shown every
+    makes a cotangent the shape and dtype of its node, `observe` runs hooks. `careful` knows which cotangents are loose,
+    because they come through operations that select or have infinite slopes, and mends what rules make of those (see
+    `strong_zero`). `inspect` is shown every
     step, as (node, number of the argument, cotangent of the node, cotangent of the argument). Returns the cotangents of
     all leaves and targets, and which of them are such buffers (others may share memory).
     """
@@ -200,7 +213,7 @@ def reverse(
         if watch is not None and (watch.hooks or watch.retain):
             g = observe(node, g)
             owned.discard(node)  # hooks may have kept it, or given something of their own
-        if node in targets:
+        if targets and node in targets:
             ends[node] = g
             if wanted is not None and wanted.isdisjoint(node.parents):
                 continue  # the walk ends here: what lies behind may have been freed
@@ -215,17 +228,23 @@ def reverse(
             if unpack is not None:
                 saved, params = unpack(node)
         op = node.op
-        care = 0
+        care = level = 0
         if loose or not op.ordinary:
-            care = careful.enter(node, saved)
+            known = loose.get(node, 0)
+            level = known | op.selects
+            if known & op.looks or op.singular is not None:
+                care = careful.enter(op, known, saved)
             if op.variadic:
                 saved = saved[:1]  # handing all arguments to the rule of each would take quadratic time
+        args = (g, *saved)
         i = -1
         for parent, rule in zip(node.parents, op.vjps):  # noqa: B905  # variadic rules have no length
             i += 1
             if parent is None or (wanted is not None and parent not in wanted):
                 continue
-            pulled = rule(g, *saved, **params) if params else rule(g, *saved)
+            pulled = rule(*args, **params) if params else rule(*args)
+            if level:
+                loose[parent] = loose.get(parent, 0) | level
             if care:
                 pulled = careful.mend(care, node, i, g, pulled, saved, params)
             if pulled.shape != parent.shape or (pulled.dtype is not parent.dtype and pulled.dtype != parent.dtype):

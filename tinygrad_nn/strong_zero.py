@@ -44,15 +44,8 @@ class Careful:
                 self.loose[node] = UNUSED
         self._quiet: Any = None
 
-    def enter(self, node: Node, saved: tuple[Any, ...]) -> int:
-        """The walk has come to `node`: note what its parents get from it. What to look out for in that, or 0."""
-        op, loose = node.op, self.loose
-        known = loose.get(node, 0)
-        level = known | op.selects
-        if level:
-            for parent in node.parents:
-                if parent is not None:
-                    loose[parent] = loose.get(parent, 0) | level
+    def enter(self, op: Op, known: int, saved: tuple[Any, ...]) -> int:
+        """The walk has come to `op` with a cotangent of which this is known. What to look out for, or 0."""
         care = known & op.looks
         if care and self._quiet is None:  # once for the rest of the walk: it takes as long as a small rule
             self._quiet = np.errstate(invalid="ignore")

@@ -76,20 +76,18 @@ class Tensor:
     tensor([2., 4.])
     """
 
-    __slots__ = ("_data", "_node", "_origin", "_views", "_exposed", "__weakref__")
+    __slots__ = ("_data", "_node", "_sharing", "__weakref__")
 
     _data: Any  # an ndarray, or a NumPy scalar until `data` is asked for
     _node: Node | Leaf | None
-    _origin: tuple[Tensor, Op, dict[str, Any]] | None  # unset but on views; these three are explained in `views.py`
-    _views: views.Views
-    _exposed: bool
+    _sharing: views.Sharing | None  # what is known of others on the same memory
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> None:
         array = to_array(data, dtype)
         self._data = array[()] if array is data else held(array)  # what is shared as a view of the tensor's own
-        self._node = None
+        self._node = self._sharing = None
         if array is data or array.base is not None:
-            self._exposed = True
+            views.sharing(self).exposed = True
             if isinstance(data, Tensor):
                 views.expose(data)
         if requires_grad:
@@ -128,9 +126,10 @@ class Tensor:
 
     def _array(self) -> np.ndarray[Any, Any]:
         """`data`, for use inside the package that does not outlive the call."""
-        if isinstance(self._data, np.generic):
-            self._data = np.asarray(self._data)
-        return self._data  # type: ignore[no-any-return]
+        array = self._data
+        if type(array) is not ndarray and isinstance(array, np.generic):
+            array = self._data = np.asarray(array)
+        return array  # type: ignore[no-any-return]
 
     @property
     def requires_grad(self) -> bool:
@@ -146,7 +145,7 @@ class Tensor:
         if value:
             _require_floating(self._data.dtype)
         self._node = Leaf(self._data.shape, self._data.dtype) if value else None
-        if value and getattr(self, "_exposed", False):
+        if value and self._sharing is not None and self._sharing.exposed:
             views.expose(self)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -239,7 +238,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """A tensor that shares the array and has no history."""
         twin = wrap(self._array(), None)
-        twin._exposed = True
+        views.sharing(twin).exposed = True
         views.expose(self)
         return twin
 
@@ -261,8 +260,7 @@ class Tensor:
         retain = create_graph if retain_graph is None else retain_graph
         ends, owned = pull({node: seed(self, gradient)}, create=create_graph, free=not retain)
         for leaf, g in ends.items():
-            if isinstance(leaf, Leaf):
-                _accumulate(leaf, g, leaf in owned)
+            _accumulate(leaf, g, leaf in owned)
 
     def retain_grad(self) -> None:
         """Have `backward` add the gradient of this intermediate result to its `.grad`, too, as for a leaf."""
@@ -429,7 +427,8 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """A copy of the data (and of a leaf's gradient), never of the graph."""
         twin = memo[id(self)] = object.__new__(type(self))
-        twin._data, twin._node = self._data.copy(), None
+        twin._data = self._data.copy()
+        twin._node = twin._sharing = None
         if isinstance(self._node, Leaf):
             twin.requires_grad = True
             twin.grad = None if self.grad is None else wrap(self.grad._data.copy(), None)
@@ -584,6 +583,7 @@ def wrap(data: Any, node: Node | Leaf | None) -> Tensor:
     t = _new(Tensor)
     t._data = data
     t._node = node
+    t._sharing = None
     return t
 
 
@@ -602,7 +602,8 @@ def held(array: np.ndarray[Any, Any]) -> Any:
 
 def _rebuild(cls: type[Tensor], data: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
     t = _new(cls)
-    t._data, t._node = data, None
+    t._data = data
+    t._node = t._sharing = None
     t.requires_grad = requires_grad
     return t
 
@@ -690,7 +691,7 @@ def constant(value: Any, name: str = "") -> Any:
         return to_array(value, None)
     if hasattr(value, "__array_ufunc__") or hasattr(value, "__array_namespace__"):
         return value  # another library's array
-    raise TypeError(f"{name}{': ' if name else ''}{describe(value)} is neither a tensor nor an array nor a number")
+    raise DTypeError(f"{name}{': ' if name else ''}{describe(value)} is neither a tensor nor an array nor a number")
 
 
 def apply(op: Op, *args: Any, **params: Any) -> Any:
@@ -701,7 +702,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     """
     data: list[Any] = []
     nodes: list[Node | Leaf | None] = []
-    mask, bit, plain, outside = 0, 1, True, False
+    mask, bit, plain, outside = 0, 1, True, 0  # sets of arguments: tracked; this one; known to NumPy code as well
     try:
         for a in args:
             if isinstance(a, Tensor):
@@ -710,10 +711,15 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
                 nodes.append(node)
                 if node is not None:
                     mask |= bit
-                    outside |= node.open
+                    if node.open:
+                        outside |= bit
+                elif (sharing := a._sharing) is not None and sharing.exposed:
+                    outside |= bit
             else:
                 data.append(a if isinstance(a, PLAIN) else constant(a, op.name))
                 nodes.append(None)
+                if isinstance(a, ndarray):
+                    outside |= bit
             bit <<= 1
     except BatchError as batch:
         return batch.run(op, args, params)
@@ -740,12 +746,21 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     keep_y, unread = op.keeps(mask, len(data))
     for i in unread:
         data[i] = nodes[i] or Spec(np.shape(data[i]), np.result_type(data[i]))
-    out = wrap(y, made := Node(op, tuple(nodes), (y if keep_y else None, *data), params, y.shape, y.dtype))
-    if op.takes_arrays:
-        for value in params.values():
-            outside |= type(value) is ndarray or type(value) is tuple  # which may hold one
-    if outside or mask + 1 != bit:
-        views.guard(made, args)
+    made = Node()
+    made.order = graph.next_order()
+    made.op = op
+    made.parents = tuple(nodes)
+    made.saved = (y if keep_y else None, *data)
+    made.params = params
+    made.shape = y.shape
+    made.dtype = y.dtype
+    made.watch = None
+    out = _new(Tensor)
+    out._data = y
+    out._node = made
+    out._sharing = None
+    if outside or op.takes_arrays:
+        views.guard(made, outside)
     if shares:
         views.link(out, args[0], op, params)
     if mode is not True:
@@ -776,12 +791,15 @@ def plain_index(index: Index) -> Any:
 def seed(output: Tensor, gradient: ArrayLike | None) -> Any:
     """The cotangent to start from: `gradient` checked, or 1 for a single element."""
     if gradient is None:
+        shape = output.shape
+        if not shape:
+            return output.dtype.type(1)
         if output.size != 1:
             raise GraphError(
                 f"backward: {describe(output)} has {output.size} elements, so say what to start from, with gradient= "
                 "of backward() or grad_outputs= of grad() (for the sum of all: tg.ones_like(y))"
             )
-        return output.dtype.type(1) if not output.ndim else np.ones(output.shape, output.dtype)
+        return np.ones(shape, output.dtype)
     if isinstance(gradient, Tensor) and gradient._node is not None:
         start: Any = gradient if gradient.dtype == output.dtype else OPS["astype"].call(gradient, dtype=output.dtype)
     else:
@@ -802,10 +820,9 @@ def pull(
     wanted: set[Any] | None = None,
 ) -> tuple[dict[Any, Any], set[Any]]:
     """Run `graph.reverse` on arrays, or with `create` on Tensors so that the walk is recorded."""
-    if create:
-        seeds = {n: g if isinstance(g, Tensor) else wrap(g, None) for n, g in seeds.items()}
-    else:
-        seeds = {n: g._data if isinstance(g, Tensor) else g for n, g in seeds.items()}
+    for node, g in seeds.items():
+        if isinstance(g, Tensor) is not create:
+            seeds[node] = wrap(g, None) if create else g._data
     unpack = recorded if create else None
     careful, walk = Careful(seeds), inspected_walk("pulled", seeds, unpack)
     if walk is not None:

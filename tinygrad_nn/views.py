@@ -2,22 +2,18 @@
 
 A recorded write (`x[i] = v`, `x += v` where a gradient is wanted) does not overwrite: it makes a new array and a new
 node, so that what the graph kept stays as it was. Every other tensor on the same memory must then follow. So a tensor
-made as a view remembers of what, and by which operation (`_origin`), and a tensor knows its views (`_views`, weakly):
-a write climbs from the view to the tensor that all began with, as one more recorded operation for each step, changes
+made as a view remembers of what, and by which operation (its `origin`), and a tensor knows its `views` (weakly): a
+write climbs from the view to the tensor that all began with, as one more recorded operation for each step, changes
 that, and runs the operations of all living views again.
 
 An array that NumPy code may hold as well (`.data`, `numpy()`, `detach()`, an ndarray that a tensor was made of) cannot
-follow. A tensor whose array was handed out so is `_exposed`: the new values are written into the old memory, and
-what the graph kept of that memory is refused by the walk (see `writes.py`).
-
-The three attributes are slots of `Tensor` that stay unset where there is nothing to say. `_origin` is None on a view
-of a tensor with history that was made under `no_grad`: a recorded write through it is refused.
+follow. A tensor whose array was handed out so is `exposed`, and so are its views: the new values are written into the
+old memory, and what the graph kept of that memory is refused by the walk (see `writes.py`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 from weakref import ref as weak
 
@@ -42,6 +38,30 @@ class Views(list[weak[Any]]):
         self.limit = 64 + 2 * len(self)
 
 
+class Sharing:
+    """What a tensor knows of others on the same memory. Most know nothing: their `_sharing` is None."""
+
+    origin: tuple[Any, Op, dict[str, Any]] | None = None  # of a view: the tensor, the operation and its parameters
+    unrecorded = False  # a view of a tensor with history, made under `no_grad`: recorded writes through it are refused
+    views: Views | None = None
+    exposed = False
+
+
+_ALONE = Sharing()
+
+
+def known(t: Any) -> Sharing:
+    """What is known of the memory of `t`, to read."""
+    return _ALONE if t._sharing is None else t._sharing
+
+
+def sharing(t: Any) -> Sharing:
+    """What is known of the memory of `t`, to write."""
+    if t._sharing is None:
+        t._sharing = Sharing()
+    return t._sharing  # type: ignore[no-any-return]
+
+
 def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
     """Note that `view`, made by `op` from the tensor `parent`, shares its memory, if it does."""
     array = getattr(parent, "_data", None)  # the first argument may also be an ndarray or a number
@@ -51,16 +71,19 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
     if base is not array and (base is None or base is not array.base) and owner(view._data) is not owner(array):
         return
     node, above = view._node, parent._node
+    found = view._sharing = Sharing()
     if node is None and above is not None:  # made under no_grad: it must not keep the graph alive
         expose(parent)
-        view._origin, view._exposed = None, True
+        found.unrecorded = found.exposed = True
         return
-    view._origin = parent, op, params
-    if above is not None and above.open:
+    found.origin = parent, op, params
+    of_parent = sharing(parent)
+    if of_parent.exposed:
+        found.exposed = True
         _open(node)
-    views = getattr(parent, "_views", None)
+    views = of_parent.views
     if views is None:
-        views = parent._views = Views()
+        views = of_parent.views = Views()
     views.append(weak(view))
     if len(views) > views.limit:
         views.clear_up()
@@ -69,16 +92,19 @@ def link(view: Any, parent: Any, op: Op, params: dict[str, Any]) -> None:
 def expose(t: Any) -> None:
     """Note that the memory of `t` is known outside: a recorded write must reach it, and what views it is compared."""
     base = _base(t)
-    if getattr(base, "_exposed", False) and (base._node is None or base._node.open):
+    if known(base).exposed and (base._node is None or base._node.open):
         return  # and so are its views: later ones are made so by `link`
-    base._exposed = True
-    sharing = [base]
-    while sharing:
-        t = sharing.pop()
+    found = [base]
+    while found:
+        t = found.pop()
+        sharing(t).exposed = True
         _open(t._node)
-        for ref in getattr(t, "_views", ()):
-            if (view := ref()) is not None:
-                sharing.append(view)
+        found += _living(t)
+
+
+def _living(t: Any) -> list[Any]:
+    """The views of `t` that are still there."""
+    return [view for ref in known(t).views or () if (view := ref()) is not None]
 
 
 def _open(node: Node | Leaf | None) -> None:
@@ -90,9 +116,8 @@ def _open(node: Node | Leaf | None) -> None:
 
 def reclaim(t: Any) -> None:
     """Note that the memory of the leaf `t`, once handed out, is known nowhere else any more, if that is so."""
-    alone = _references(t) == _ALONE and t._data.base is None
-    if alone and type(t._node) is Leaf and not hasattr(t, "_origin"):
-        t._node.open = t._exposed = False
+    if _references(t) == _ONE and t._data.base is None and type(t._node) is Leaf and known(t).origin is None:
+        t._node.open, t._sharing = False, None
 
 
 def _references(t: Any) -> int:
@@ -100,61 +125,69 @@ def _references(t: Any) -> int:
     return sys.getrefcount(t._data)
 
 
-class _Alone:
+class _Single:
     def __init__(self) -> None:
         self._data = np.zeros(1)
 
 
-_ALONE = _references(_Alone())
+_ONE = _references(_Single())
 
 
 def part(t: Any) -> None:
     """Note that `t` gets another array: it is no longer a view, nor are its views."""
-    for view in [t, *(ref() for ref in getattr(t, "_views", ()))]:
-        if view is not None and hasattr(view, "_origin"):
+    for view in [t, *_living(t)]:
+        if view._sharing is not None:
             expose(view)
-            del view._origin
+            unlink(view)
+
+
+def unlink(view: Any) -> None:
+    """Note that writes through `view` are no business of the tensor that it was made from."""
+    if view._sharing is not None:
+        view._sharing.origin, view._sharing.unrecorded = None, False
 
 
 def foreign(argument: Any) -> bool:
     """Whether NumPy code may write into the memory of an argument."""
-    if type(argument) is ndarray:
+    if isinstance(argument, ndarray):
         return True
-    node = getattr(argument, "_node", argument)
-    if node is argument:
-        return isinstance(argument, ndarray)
-    if node is not None:
-        return bool(node.open)
-    if argument._data.base is not None:  # maybe a view
-        argument = _base(argument)
-    return getattr(argument, "_exposed", False)
+    sharing = getattr(argument, "_sharing", None)
+    return sharing is not None and sharing.exposed
 
 
-def guard(node: Node, args: Sequence[Any], exact: bool = False) -> None:
-    """Have the walk compare what a new node keeps of memory that NumPy code may write into; `exact`, all it keeps."""
+def guard(node: Node, outside: int, exact: bool = False) -> None:
+    """Have the walk compare what a new node keeps of memory that NumPy code may write into; `exact`, all it keeps.
+
+    `outside` says of which arguments it may: its lowest bit is that of the first.
+    """
     found: Print = []
-    for i, kept in enumerate(node.saved or ()):
-        if isinstance(kept, ndarray) and (exact or (i and foreign(args[i - 1]))):
-            found.append((i, kept, contents(kept, exact)))
-    for name, value in node.params.items():
-        if exact or name != "residual":  # that is of the operation's own making
-            for kept in value if type(value) is tuple else (value,):
-                if isinstance(kept, ndarray):
-                    found.append((name, kept, contents(kept, exact)))
+    if outside or exact:
+        mask = -1 if exact else outside << 1  # the result comes first
+        for i, kept in enumerate(node.saved or ()):
+            if mask >> i & 1 and isinstance(kept, ndarray):
+                found.append((i, kept, contents(kept, exact)))
+    if node.params and (exact or node.op.takes_arrays):
+        for name, value in node.params.items():
+            if exact or name != "residual":  # that is of the operation's own making
+                for kept in value if type(value) is tuple else (value,):
+                    if isinstance(kept, ndarray):
+                        found.append((name, kept, contents(kept, exact)))
     if found:
         node.watched().kept = found
 
 
 def _base(t: Any) -> Any:
     """The tensor that a view, or a view of a view, began with; of any other tensor, itself."""
-    while (origin := getattr(t, "_origin", None)) is not None:
+    while (origin := known(t).origin) is not None:
         t = origin[0]
     return t
 
 
 def same_place(t: Any, index: Any, value: Any) -> bool:
     """Whether `value` is the view `t[index]` itself, as in the second half of `t[index] += ...`."""
-    origin = getattr(value, "_origin", None)
+    if not hasattr(value, "_sharing"):
+        return False
+    origin = known(value).origin
     if origin is None or origin[0] is not t or origin[1].name != "getitem" or type(_base(t)._node) is Leaf:
         return False
     there = np.asarray(t._data[index])
@@ -170,7 +203,7 @@ def write(t: Any, result: Any, what: str) -> None:
     if isinstance(t._data, np.ndarray) and not t._data.flags.writeable:
         raise operation_error(what, (t,), ValueError("its array is read-only, as those of broadcast_to are"))
     base, value, through = t, result, ""
-    while (origin := getattr(base, "_origin", None)) is not None:
+    while (origin := known(base).origin) is not None:
         value = _put_back(base, origin, value, what)
         base = origin[0]
         through = " views"
@@ -180,7 +213,7 @@ def write(t: Any, result: Any, what: str) -> None:
             f"{what}: {which} a leaf that requires a gradient, and its old value would be lost to backward. "
             "Write under no_grad(), or into a copy."
         )
-    if hasattr(base, "_origin"):
+    if known(base).unrecorded:
         raise GraphError(
             f"{what}: {describe(t)} views a tensor that requires a gradient, but was made without recording, so "
             "gradients through that tensor would not know of the write. Write under no_grad(), too, or make the view "
@@ -188,7 +221,7 @@ def write(t: Any, result: Any, what: str) -> None:
         )
     views = _views_of(base, what)
     array = base._data
-    if getattr(base, "_exposed", False) and isinstance(array, np.ndarray):
+    if known(base).exposed and isinstance(array, np.ndarray):
         array[...] = value._data
         writes.note(array, what, user_line())
         base._node = value._node
@@ -196,7 +229,7 @@ def write(t: Any, result: Any, what: str) -> None:
     else:
         base._data, base._node = value._data, value._node
     for view in views:
-        parent, op, params = view._origin
+        parent, op, params = view._sharing.origin
         again = op.call(parent, **params)
         view._data, view._node = again._data, again._node
 
@@ -218,10 +251,9 @@ def _views_of(base: Any, what: str) -> list[Any]:
     """The living views of `base`, and theirs, each after what it was made from; refused if one cannot be made again."""
     found, stack = [], [base]
     while stack:
-        for ref in getattr(stack.pop(), "_views", ()):
-            view = ref()
-            if view is not None and hasattr(view, "_origin"):
-                op = view._origin[1]
+        for view in _living(stack.pop()):
+            if view._sharing.origin is not None:
+                op = view._sharing.origin[1]
                 if not hasattr(op, "call"):
                     raise GraphError(
                         f"{what}: {describe(view)}, the result of {op.name}, shares memory with {describe(base)}, and "

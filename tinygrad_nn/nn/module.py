@@ -34,7 +34,8 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: ArrayLike, dtype: DTypeLike | None = None, requires_grad: bool = True) -> None:
-        self._data, self._node = held(np.array(to_array(data, dtype), order="C")), None
+        self._data = held(np.array(to_array(data, dtype), order="C"))
+        self._node = self._sharing = None
         self.requires_grad = requires_grad
 
     def __repr__(self) -> str:

@@ -116,39 +116,38 @@ def _unary(op: Op) -> Callable[..., Any]:
     keep_x = not unread
 
     def call(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            try:
-                return forward(constant(x))
-            except (TypeError, ValueError) as error:
-                raise refused(op, (x,), error) from None
         try:
+            if not isinstance(x, Tensor):
+                return forward(constant(x))
             a, node = x._data, x._node
             y = forward(a)
         except BatchError as batch:
             return batch.run(op, (x,), {})
         except FloatFlag as flag:
+            if not isinstance(x, Tensor):
+                raise
             y = flag.settle(op, (x,), _NO_PARAMS, node is not None and is_grad_enabled())
         except (TypeError, ValueError) as error:
             raise refused(op, (x,), error) from None
         out = _new(Tensor)
         out._data = y
+        out._sharing = None
         if node is None or not (mode := recording()):
             out._node = None
-        else:
-            saved = (y if keep_y else None, a if keep_x else None)
-            out._node = made = _new(Node)
-            made.order = next_order()
-            made.op = op
-            made.parents = (node,)
-            made.saved = saved
-            made.params = _NO_PARAMS
-            made.shape = y.shape
-            made.dtype = y.dtype
-            made.watch = None
-            if keep_x and node.open:
-                guard(made, (x,))
-            if mode is not True:
-                notify(mode, op, (x,), _NO_PARAMS, out)
+            return out
+        out._node = made = Node()
+        made.order = next_order()
+        made.op = op
+        made.parents = (node,)
+        made.saved = (y if keep_y else None, a if keep_x else None)
+        made.params = _NO_PARAMS
+        made.shape = y.shape
+        made.dtype = y.dtype
+        made.watch = None
+        if keep_x and node.open:
+            guard(made, 1)
+        if mode is not True:
+            notify(mode, op, (x,), _NO_PARAMS, out)
         return out
 
     return call
@@ -160,61 +159,65 @@ def _binary(op: Op) -> Callable[..., Any]:
     for mask in range(4):
         keep_z, unread = op.keeps(mask, 2)
         keeps.append((keep_z, 0 not in unread, 1 not in unread))
-    nothing = None if any(keeps[3]) else (None, None, None)
+    keeps_nothing = not any(keeps[3])
+    nothing = (None, None, None)
 
     def call(a: Any, b: Any) -> Any:
-        node_a = node_b = None
         try:
             if isinstance(a, Tensor):
                 x, node_a = a._data, a._node
                 if isinstance(b, Tensor):
                     y, node_b = b._data, b._node
                 else:
-                    y = b if isinstance(b, PLAIN) else constant(b, op.name)
+                    y, node_b = b if isinstance(b, PLAIN) else constant(b, op.name), None
             elif isinstance(b, Tensor):
-                x, y, node_b = constant(a, op.name), b._data, b._node
+                x, node_a = constant(a, op.name), None
+                y, node_b = b._data, b._node
             else:
-                try:
-                    return plain(constant(a), constant(b))
-                except (TypeError, ValueError) as error:
-                    raise refused(op, (a, b), error) from None
+                return plain(constant(a), constant(b))
+            z = forward(x, y)
         except BatchError as batch:
             return batch.run(op, (a, b), {})
-        try:
-            z = forward(x, y)
         except FloatFlag as flag:
+            if not (isinstance(a, Tensor) or isinstance(b, Tensor)):
+                raise
             tracked = node_a is not None or node_b is not None
             z = flag.settle(op, (a, b), _NO_PARAMS, tracked and is_grad_enabled())
         except (TypeError, ValueError) as error:
             raise refused(op, (a, b), error) from None
         out = _new(Tensor)
         out._data = z
+        out._sharing = None
         if (node_a is None and node_b is None) or not (mode := recording()):
             out._node = None
             return out
-        saved, outside = nothing, False
-        if saved is None:
-            if node_b is None:
-                keep_z, keep_x, keep_y = keeps[1]
-                outside = node_a.open or (keep_y and isinstance(y, ndarray) and foreign(b))  # type: ignore[union-attr]
-            elif node_a is None:
-                keep_z, keep_x, keep_y = keeps[2]
-                outside = node_b.open or (keep_x and isinstance(x, ndarray) and foreign(a))
-            else:
-                keep_z, keep_x, keep_y = keeps[3]
-                outside = node_a.open or node_b.open
-            saved = (z if keep_z else None, x if keep_x else None, y if keep_y else None)
-        out._node = node = _new(Node)
+        out._node = node = Node()
         node.order = next_order()
         node.op = op
         node.parents = (node_a, node_b)
-        node.saved = saved
         node.params = _NO_PARAMS
         node.shape = z.shape
         node.dtype = z.dtype
         node.watch = None
-        if outside:
-            guard(node, (a, b))
+        if keeps_nothing:
+            node.saved = nothing
+        else:
+            if node_b is None:
+                keep_z, keep_x, keep_y = keeps[1]
+                outside = node_a.open  # type: ignore[union-attr]
+                if keep_y and isinstance(y, ndarray) and foreign(b):
+                    outside |= 2
+            elif node_a is None:
+                keep_z, keep_x, keep_y = keeps[2]
+                outside = 2 * node_b.open
+                if keep_x and isinstance(x, ndarray) and foreign(a):
+                    outside |= 1
+            else:
+                keep_z, keep_x, keep_y = keeps[3]
+                outside = node_a.open + 2 * node_b.open
+            node.saved = (z if keep_z else None, x if keep_x else None, y if keep_y else None)
+            if outside:
+                guard(node, outside)
         if mode is not True:
             notify(mode, op, (a, b), _NO_PARAMS, out)
         return out

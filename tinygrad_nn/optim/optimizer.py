@@ -124,26 +124,26 @@ class Optimizer:
             found = []
             for p in group["params"]:
                 node = p._node
-                if isinstance(node, Leaf) and node.grad is not None:
+                if type(node) is Leaf and node.grad is not None:
                     if node.open:
                         reclaim(p)
                     array, g = p._array(), node.grad._data
-                    if g.shape != array.shape or g.dtype != array.dtype or not array.flags.writeable:
+                    if not array.flags.writeable or not _alike(g, array):
                         raise self._misfit(p, "its gradient", g)
-                    state = self.state.get(p)
-                    if state is not None:
-                        for key, value in state.items():
-                            if isinstance(value, np.ndarray) and (
-                                value.shape != array.shape or value.dtype != array.dtype
-                            ):
+                    if self.state and p in self.state:
+                        for key, value in self.state[p].items():
+                            if isinstance(value, np.ndarray) and not _alike(value, array):
                                 raise self._misfit(p, f"its {key!r}", value)
                     found.append((p, array, g))
             work.append((group, found))
-        # Overflow is no failure: the loss shows it. A warning turned into an error would stop the step half-way.
-        with np.errstate(all="ignore"):
-            for group, found in work:
-                self.update(group, found)
+        self._update_all(work)
         return loss
+
+    # Overflow is no failure: the loss shows it. A warning turned into an error would stop the step half-way.
+    @np.errstate(all="ignore")
+    def _update_all(self, work: list[tuple[dict[str, Any], list[tuple[Tensor, Any, Any]]]]) -> None:
+        for group, found in work:
+            self.update(group, found)
 
     def update(self, group: dict[str, Any], found: list[tuple[Tensor, Any, Any]]) -> None:
         """Update the parameters of one group: each with its array, to be written in place, and its gradient's."""
@@ -227,6 +227,10 @@ class Optimizer:
             size = sum(p.size for p in group["params"])
             rows.append(f"  group {i}: {len(group['params'])} tensors, {size:,} parameters; {options}")
         return "\n".join([self._name, *rows])
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return a.shape == b.shape and (a.dtype is b.dtype or a.dtype == b.dtype)
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:

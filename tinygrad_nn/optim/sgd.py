@@ -68,12 +68,11 @@ class SGD(Optimizer):
 
     def update(self, group: dict[str, Any], found: list[tuple[Tensor, Any, Any]]) -> None:
         """One step for the parameters of a group."""
-        momentum = group["momentum"]
-        rules: dict[np.dtype[Any], _Rule] = {}
+        momentum, dtype = group["momentum"], None
         for tensor, p, g in found:
-            rule = rules.get(p.dtype)
-            if rule is None:
-                rule = rules[p.dtype] = _Rule(group, p.dtype, *self._scratch)
+            if p.dtype is not dtype:
+                dtype = p.dtype
+                rule = _Rule(group, dtype, *self._scratch)
             v, first = None, False
             if momentum:
                 state = self.state.setdefault(tensor, {})
@@ -104,9 +103,9 @@ class _Rule:
     __slots__ = ("step", "decay", "momentum", "share", "nesterov", "maximize", "scratch", "second")
 
     def __init__(self, group: dict[str, Any], dtype: np.dtype[Any], scratch: Scratch, second: Scratch) -> None:
-        self.step = np.array(-group["lr"], dtype)
-        self.decay = np.array(group["weight_decay"], dtype) if group["weight_decay"] else None
-        self.momentum = np.array(group["momentum"], dtype)
+        self.step: Any = np.array(-group["lr"], dtype)
+        self.decay: Any = np.array(group["weight_decay"], dtype) if group["weight_decay"] else None
+        self.momentum: Any = np.array(group["momentum"], dtype) if group["momentum"] else None
         self.share = np.array(1 - group["dampening"], dtype) if group["dampening"] else None
         self.nesterov = group["nesterov"]
         self.maximize = group["maximize"]
