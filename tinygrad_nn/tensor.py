@@ -260,7 +260,10 @@ class Tensor:
         retain = create_graph if retain_graph is None else retain_graph
         ends, owned = pull({node: seed(self, gradient)}, create=create_graph, free=not retain)
         for leaf, g in ends.items():
-            _accumulate(leaf, g, leaf in owned)
+            if leaf.grad is None and not isinstance(g, Tensor):
+                leaf.grad = wrap(g if leaf in owned else g.copy("K"), None)
+            else:
+                _accumulate(leaf, g)
 
     def retain_grad(self) -> None:
         """Have `backward` add the gradient of this intermediate result to its `.grad`, too, as for a leaf."""
@@ -912,14 +915,12 @@ def _read_only(g: Any) -> Any:
     return g
 
 
-def _accumulate(leaf: Leaf, g: Any, owned: bool) -> None:
+def _accumulate(leaf: Leaf, g: Any) -> None:
     """Add a gradient to a leaf's, into the same memory where nothing is recorded."""
     old = leaf.grad
-    if isinstance(g, Tensor):
-        leaf.grad = own(g) if old is None else old + g
-    elif old is None:
-        leaf.grad = wrap(g if owned else g.copy("K"), None)
-    elif old._node is not None:
+    if old is None:
+        leaf.grad = own(g)
+    elif isinstance(g, Tensor) or old._node is not None:
         leaf.grad = old + g
     else:
         total = old._array()

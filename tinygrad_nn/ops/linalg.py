@@ -29,24 +29,21 @@ def _rows(x: Any) -> Any:
 
 def _product(a: Any, b: Any) -> Any:
     """`a @ b`; for two matrices `dot` is the same, and starts 0.7 µs sooner."""
+    if a.shape[-1] == 1:
+        return a * b  # of a column and a row broadcasting makes the same, several times faster than BLAS
     return a.dot(b) if type(a) is np.ndarray is type(b) and a.ndim == 2 == b.ndim else a @ b
-
-
-def _times(a: Any, b: Any) -> Any:
-    """The matrix product; of a column and a row by broadcasting, which is several times faster than BLAS."""
-    return a * b if a.shape[-1] == 1 else _product(a, b)
 
 
 def _matmul_second(g: Any, _y: Any, a: Any, _b: Any) -> Any:
     if len(_b.shape) == 2 and a.ndim > 2:  # one matrix shared by a batch: one product, not a sum of many
-        return _times(_rows(a).mT, _rows(g))
-    return _times(a.mT, g)
+        return _product(_rows(a).mT, _rows(g))
+    return _product(a.mT, g)
 
 
 _matmul: Fn = declare_linear(
     "matmul",
     _product,
-    [lambda g, _y, _a, b: _times(g, b.mT), _matmul_second],
+    [lambda g, _y, _a, b: _product(g, b.mT), _matmul_second],
     cases=(
         case((2, 3), (3, 4)),
         case((5, 2, 3), (3, 4)),
@@ -108,12 +105,8 @@ def _misaligned(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> ShapeErro
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
-    if (
-        weight.ndim != 2
-        or not getattr(x, "ndim", 0)
-        or x.shape[-1] != weight.shape[1]
-        or bias.shape != weight.shape[:1]
-    ):
+    shape = weight.shape
+    if len(shape) != 2 or getattr(x, "shape", ())[-1:] != shape[1:] or bias.shape != shape[:1]:
         raise ShapeError(
             f"linear: x {describe(x)}, weight {describe(weight)} and bias {describe(bias)} do not fit: "
             "x is (..., in), weight (out, in), bias (out,)"
@@ -129,8 +122,8 @@ _linear: Fn = general(
     "linear",
     _affine,
     [
-        lambda g, _y, _x, weight, _bias: _times(g, weight),
-        lambda g, _y, x, _weight, _bias: _times(_rows(g).mT, _rows(x)),
+        lambda g, _y, _x, weight, _bias: _product(g, weight),
+        lambda g, _y, x, _weight, _bias: _product(g.mT, x) if x.ndim == 2 else _product(_rows(g).mT, _rows(x)),
         # a recorded cotangent is summed to the bias by the engine, as for any broadcast argument
         lambda g, _y, _x, _weight, _bias: add_up_rows(g, g.ndim - 1) if isinstance(g, np.ndarray) and g.ndim > 1 else g,
     ],

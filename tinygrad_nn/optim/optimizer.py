@@ -128,12 +128,12 @@ class Optimizer:
                     if node.open:
                         reclaim(p)
                     array, g = p._array(), node.grad._data
-                    if not array.flags.writeable or not _alike(g, array):
-                        raise self._misfit(p, "its gradient", g)
+                    if g.shape != array.shape or g.dtype is not array.dtype or not array.flags.writeable:
+                        self._require_alike(p, "its gradient", g)
                     if self.state and p in self.state:
                         for key, value in self.state[p].items():
-                            if isinstance(value, np.ndarray) and not _alike(value, array):
-                                raise self._misfit(p, f"its {key!r}", value)
+                            if isinstance(value, np.ndarray):
+                                self._require_alike(p, f"its {key!r}", value)
                     found.append((p, array, g))
             work.append((group, found))
         self._update_all(work)
@@ -149,11 +149,14 @@ class Optimizer:
         """Update the parameters of one group: each with its array, to be written in place, and its gradient's."""
         raise NotImplementedError(f"{self._name} defines no update")
 
-    def _misfit(self, p: Tensor, what: str, value: Any) -> Exception:
+    def _require_alike(self, p: Tensor, what: str, value: Any) -> None:
+        writeable = p._array().flags.writeable
+        if writeable and value.shape == p.shape and value.dtype == p.dtype:
+            return
         where = f"{self._name}.step: parameter {self._positions()[p]} is {describe(p)}"
-        if not p._array().flags.writeable:
-            return ArgumentError(f"{where}, an array that cannot be written; nothing was updated")
-        return ArgumentError(
+        if not writeable:
+            raise ArgumentError(f"{where}, an array that cannot be written; nothing was updated")
+        raise ArgumentError(
             f"{where}, but {what} is {describe(value)}; nothing was updated. If the parameter was converted or "
             "replaced, call zero_grad() and make a new optimizer"
         )
@@ -227,10 +230,6 @@ class Optimizer:
             size = sum(p.size for p in group["params"])
             rows.append(f"  group {i}: {len(group['params'])} tensors, {size:,} parameters; {options}")
         return "\n".join([self._name, *rows])
-
-
-def _alike(a: Any, b: Any) -> bool:
-    return a.shape == b.shape and (a.dtype is b.dtype or a.dtype == b.dtype)
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:
