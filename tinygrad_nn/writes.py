@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 next_order = itertools.count().__next__  # atomic in CPython, so threads may record at the same time
 
 
-WHOLE = 32768  # bytes: larger arrays are compared in samples of that size
+WHOLE = 32768  # bytes: of larger arrays samples are compared
 SAMPLES = 256
+_PIECE = np.dtype("V64")  # one sample: a line of the cache
 
 
 def contents(array: np.ndarray[Any, Any], exact: bool = False) -> bytes:
@@ -40,11 +41,8 @@ def contents(array: np.ndarray[Any, Any], exact: bool = False) -> bytes:
     if not array.flags.forc:
         axis = max(range(array.ndim), key=array.shape.__getitem__)
         return array[(slice(None),) * axis + (slice(None, None, -(-array.nbytes // WHOLE)),)].tobytes()
-    size, count = array.itemsize, array.size
-    width = WHOLE // SAMPLES // size
-    pieces: Any = np.ndarray(
-        (SAMPLES, width), array.dtype, array.reshape(-1, order="A"), 0, ((count - width) // (SAMPLES - 1) * size, size)
-    )
+    step = (array.nbytes - _PIECE.itemsize) // (SAMPLES - 1)
+    pieces: Any = np.ndarray((SAMPLES,), _PIECE, array.T if array.flags.fnc else array, 0, (step,))
     return pieces.tobytes()  # type: ignore[no-any-return]
 
 

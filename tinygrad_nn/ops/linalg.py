@@ -28,10 +28,13 @@ def _rows(x: Any) -> Any:
 
 
 def _product(a: Any, b: Any) -> Any:
-    """`a @ b`; for two matrices `dot` is the same, and starts 0.7 µs sooner."""
-    if a.shape[-1] == 1:
-        return a * b  # of a column and a row broadcasting makes the same, several times faster than BLAS
-    return a.dot(b) if type(a) is np.ndarray is type(b) and a.ndim == 2 == b.ndim else a @ b
+    """`a @ b`. For two matrices `dot` starts 0.7 µs sooner, and is much faster on a column and a row."""
+    if type(a) is np.ndarray is type(b):
+        if a.ndim == 2 == b.ndim:
+            return a.dot(b)
+        if a.ndim > 2 and a.shape[-1] == 1:
+            return a * b
+    return a @ b
 
 
 def _matmul_second(g: Any, _y: Any, a: Any, _b: Any) -> Any:
@@ -49,6 +52,7 @@ _matmul: Fn = declare_linear(
         case((5, 2, 3), (3, 4)),
         case((2, 3), (5, 3, 4)),
         case((5, 1, 2, 3), (4, 3, 2)),
+        case((5, 2, 1), (1, 3)),
         case((2, 0), (0, 3)),
     ),
     formula="A B",
@@ -137,6 +141,9 @@ _linear: Fn = general(
         case((5, 4, 3), (2, 3), (2,)),
         case((0, 3), (2, 3), (2,)),
         case((3,), (2, 3), (2,)),
+        case((1,), (2, 1), (2,)),
+        case((4, 1), (2, 1), (2,)),
+        case((5, 4, 1), (2, 1), (2,)),
     ),
     formula="x Wᵀ + b",
     products=True,

@@ -18,7 +18,7 @@ from . import batching
 from .declare import elementwise, general
 from .elementwise import log, log1p, maximum, sigmoid, where
 from .reduce import sum as sum_over
-from .shape import expand_dims
+from .shape import add_up_rows, expand_dims
 from .softmax import softmax
 
 _FEW_CLASSES = 64  # up to here, reductions over the classes are faster with the classes along the first axis
@@ -39,8 +39,8 @@ class _Rows:
         m = self.m = self.y.size
         self.share: Any = 1.0 if reduction != "mean" else 1.0 / m if m else math.nan
         # one comparison for both ends: a negative number is huge when its bits are read without sign
-        outside = m and np.maximum.reduce(self.y.view(np.uintp)) >= classes
-        if outside or weight is not None or 0 <= ignore_index < classes:
+        bits = self.y.view(np.uintp)
+        if m and bits[bits.argmax()] >= classes or weight is not None or 0 <= ignore_index < classes:
             self._weigh(name, x.dtype, weight, ignore_index, reduction)
 
     def _weigh(self, name: str, dtype: Any, weight: Any, ignore_index: int, reduction: str) -> None:
@@ -116,7 +116,7 @@ def _cross_entropy(x: Any, target: Any, *, weight: Any, ignore_index: int, reduc
     z = np.subtract(z, np.maximum.reduce(z, axis, keepdims=True), order="C")  # the rules write into it as one row
     own = z.take(at)
     e = np.exp(z, out=z)
-    s = np.add.reduce(e, axis)
+    s = np.add.reduce(e, 1) if axis else add_up_rows(e, 1)
     losses = np.log(s)
     losses -= own
     return rows.total(losses, np.shape(target), reduction, dtype), (e, s, at, axis, rows.share)
