@@ -727,7 +727,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     except BatchError as batch:
         return batch.run(op, args, params)
     try:
-        y = op.forward(*data, **params)
+        y = op.forward(*data, **params) if params else op.forward(*data)
     except BatchError as batch:  # a parameter differs between the examples
         return batch.run(op, args, params)
     except FloatFlag as flag:

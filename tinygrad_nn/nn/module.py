@@ -82,7 +82,7 @@ class Module:
         """The result of `forward`."""
         if self._hooks is not None:
             return hooks.call(self, self._hooks, args, kwargs)
-        return self.forward(*args, **kwargs)
+        return self.forward(*args, **kwargs) if kwargs else self.forward(*args)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes. Subclasses define it."""

@@ -40,7 +40,7 @@ class _Rows:
         self.share: Any = 1.0 if reduction != "mean" else 1.0 / m if m else math.nan
         # one comparison for both ends: a negative number is huge when its bits are read without sign
         bits = self.y.view(np.uintp)
-        if m and bits[bits.argmax()] >= classes or weight is not None or 0 <= ignore_index < classes:
+        if (m and bits[bits.argmax()] >= classes) or weight is not None or 0 <= ignore_index < classes:
             self._weigh(name, x.dtype, weight, ignore_index, reduction)
 
     def _weigh(self, name: str, dtype: Any, weight: Any, ignore_index: int, reduction: str) -> None:
