@@ -28,6 +28,13 @@ collect_ignore = ["benchmarks"]  # run by hand, see CONTRIBUTING.md
 
 
 @pytest.fixture(autouse=True)
+def same_numbers(request: pytest.FixtureRequest) -> None:
+    """Each test draws the same numbers from the `RNG` of its file, whichever tests ran before it."""
+    if hasattr(request.module, "RNG"):
+        request.module.RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
 def sealed_modes() -> Iterator[None]:
     """Each test leaves recording on and float32 the default dtype; the one that does not is the one that fails."""
     yield

@@ -137,12 +137,12 @@ def _cross_entropy_vjp(
         return slopes * _per_sample(g, axis)
     e, s, at, axis, share = residual
     g = (g.reshape(-1) if g.shape else g).astype(e.dtype, copy=False) * share
-    if axis:
-        slopes = e * (g / s)[:, None]
-        slopes.reshape(-1)[at] -= g
-        return slopes
-    slopes = e * (g / s)
+    slopes = e * ((g / s)[:, None] if axis else g / s)
     slopes.reshape(-1)[at] -= g
+    if isinstance(share, np.ndarray):  # the logits of ignored samples may be anything, NaN too
+        (slopes if axis else slopes.T)[np.flatnonzero(share == 0)] = 0
+    if axis:
+        return slopes
     if x.ndim == 2:
         return slopes.T
     return slopes.reshape(x.shape[1], x.shape[0], *x.shape[2:]).swapaxes(0, 1) if x.ndim > 2 else slopes.reshape(-1)
@@ -158,7 +158,10 @@ def _cross_entropy_jvp(
 def _cross_entropy_slopes(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> tuple[Any, int]:
     """share · (softmax(x) - one-hot), in operations."""
     rows = _Rows("cross_entropy", x, target, weight, ignore_index, reduction)
-    return softmax(x, rows.axis) * rows.shares() + rows.coefficients(x.dtype), rows.axis
+    shares = rows.shares()
+    if isinstance(shares, np.ndarray):
+        x = where(shares == 0, 0.0, x)  # the logits of ignored samples may be anything, NaN too
+    return softmax(x, rows.axis) * shares + rows.coefficients(x.dtype), rows.axis
 
 
 _TARGET_CASES = (
