@@ -28,7 +28,7 @@ LEVELS = [
     ["func", "ledger"],
     ["check", "optim", "data"],
     ["autograd", "serialize", "optable", "testing"],
-    ["methods"],
+    ["methods", "elsewhere"],
     ["__init__"],
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

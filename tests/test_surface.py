@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import tinygrad_nn as tg
-from tinygrad_nn.methods import ELSEWHERE, METHODS
+from tinygrad_nn.elsewhere import ATTRIBUTES
+from tinygrad_nn.methods import METHODS
 from tinygrad_nn.registry import OPS
 from tinygrad_nn.tensor import Tensor
 
@@ -110,7 +111,7 @@ def test_documented_with_an_example(name: str) -> None:
     assert ">>> " in text or (op is not None and op.formula in text), f"{name} needs an example: {text!r}"
 
 
-@pytest.mark.parametrize("name", [name for name in dir(Tensor) if not name.startswith("_") and name not in ELSEWHERE])
+@pytest.mark.parametrize("name", [name for name in dir(Tensor) if not name.startswith("_") and name not in ATTRIBUTES])
 def test_tensor_attributes_are_documented(name: str) -> None:
     assert inspect.getdoc(getattr(Tensor, name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import tinygrad_nn as tg
 from tinygrad_nn import nn, optim
 from tinygrad_nn.data.download import Remote, download
+from tinygrad_nn.elsewhere import ATTRIBUTES, FUNCTIONS
 from tinygrad_nn.errors import ArgumentError, DataError, DTypeError, GraphError, ShapeError
 
 # -- complex numbers: not differentiated, and no real gradient comes out of them wrong --------------------------------
@@ -233,8 +235,22 @@ def test_pytorchs_names_are_translated() -> None:
         _ = tg.ones(2).nonsense
 
 
-@pytest.mark.parametrize("name", ["view", "clone", "dim", "numel", "to", "expand", "clamp", "t", "amax"])
+@pytest.mark.parametrize("name", ATTRIBUTES)
 def test_translations_exist(name: str) -> None:
     with pytest.raises(AttributeError) as caught:
         getattr(tg.ones(2), name)
     assert hasattr(tg.ones(2), str(caught.value).split("here it is ")[1].split("(")[0])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_pytorch_says_what_it_is_here(name: str) -> None:
+    with pytest.raises(AttributeError, match="here it is tinygrad_nn") as caught:
+        getattr(tg, name)
+    assert attrgetter(str(caught.value).split("here it is tinygrad_nn.")[1])(tg) is not None
+
+
+def test_dtypes_are_those_of_numpy() -> None:
+    with pytest.raises(AttributeError, match="numpy.float32, or the string 'float32'"):
+        _ = tg.float32
+    with pytest.raises(AttributeError, match="has no attribute 'zeroes'$"):
+        _ = tg.zeroes

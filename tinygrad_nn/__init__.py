@@ -11,6 +11,7 @@ tensor([2., 4.])
 from . import (
     autograd as autograd,
     data as data,
+    elsewhere as _elsewhere,  # noqa: F401  # importing it puts hints on Tensor and on this package
     func as func,
     linalg as linalg,
     methods as _methods,  # noqa: F401  # importing it puts operators and methods on Tensor

@@ -134,34 +134,3 @@ TWINS.update({np.ravel: shape.flatten, np.amax: reduce.max, np.amin: reduce.min}
 TWINS.update({np.concatenate: shape.concat, np.var: _spread_in_numpys_form(reduce.var)})
 TWINS.update({np.linalg.norm: norm.norm, np.linalg.matrix_norm: norm.matrix_norm, np.linalg.slogdet: matrix.slogdet})
 TWINS[np.std] = _spread_in_numpys_form(reduce.std)
-
-
-class _Elsewhere:
-    """An attribute that does not exist here, and says what does. (`__getattr__` would slow every other attribute.)"""
-
-    def __init__(self, name: str, here: str) -> None:
-        self.text = f"'Tensor' object has no attribute {name!r}; here it is {here}"
-
-    def __get__(self, tensor: Any, kind: Any) -> Any:
-        raise AttributeError(self.text)
-
-
-# What PyTorch calls an attribute that tensors here have under NumPy's name.
-ELSEWHERE = {
-    "view": "reshape",
-    "unsqueeze": "expand_dims",
-    "clone": "copy",
-    "dim": "ndim",
-    "numel": "size",
-    "to": "astype",
-    "float": "astype('float32')",
-    "double": "astype('float64')",
-    "long": "astype('int64')",
-    "expand": "broadcast_to",
-    "clamp": "clip",
-    "t": "T",
-    "amax": "max",
-    "amin": "min",
-}
-for _name, _here in ELSEWHERE.items():
-    setattr(Tensor, _name, _Elsewhere(_name, _here))
