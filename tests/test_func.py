@@ -314,3 +314,45 @@ def test_forward_mode_of_many_arguments_takes_linear_time() -> None:
     close(joined, 2 * x * k**2 * v)
     close(columns, np.diag(2 * x * k**2))
     assert len(made) < 5
+
+
+# -- results that nobody can differentiate any more --------------------------------------------------------------------
+
+
+def product(q: Any, v: Any) -> Any:
+    return tg.sin(v) * q * q
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda q: tg.func.grad(lambda q: tg.func.grad(lambda v: product(q, v))(2.0))(q),
+        lambda q: tg.func.jacfwd(tg.func.grad(product, 1), 0)(q, tg.tensor(2.0)),
+        lambda q: tg.func.jacrev(tg.func.grad(product, 1), 0)(q, tg.tensor(2.0)),
+        lambda q: tg.func.jvp(lambda q: tg.func.grad(product, 1)(q, 2.0), (q,), (tg.tensor(1.0),))[1],
+        lambda q: tg.func.vjp(lambda q: tg.func.grad(product, 1)(q, 2.0), q)[0] * 2.0 / q,
+        lambda q: tg.func.linearize(lambda q: tg.func.grad(product, 1)(q, 2.0), q)[1](tg.tensor(1.0)),
+        lambda q: tg.func.vmap(tg.func.jacfwd(tg.func.grad(product, 1), 0))(q[None], tg.tensor([2.0]))[0],
+    ],
+)
+def test_mixed_derivatives_have_no_history_of_runs_that_are_over(transform: Any) -> None:
+    """They would walk all earlier steps of a loop that feeds them back."""
+    q = tg.tensor(3.0)
+    found = transform(q)
+    assert not found.requires_grad
+    np.testing.assert_allclose(found.data, 6.0 * np.cos(2.0), rtol=1e-6)
+    x = tg.tensor(3.0, requires_grad=True)
+    transform(x).backward()  # and that of tensors outside is kept
+    np.testing.assert_allclose(x.grad.data, 2.0 * np.cos(2.0), rtol=1e-6)
+
+
+def test_a_run_that_failed_is_over() -> None:
+    kept = []
+
+    def failing(v: Any) -> Any:
+        kept.append(v * v)
+        raise ValueError("not today")
+
+    with pytest.raises(ValueError, match="not today"):
+        tg.func.grad(failing)(2.0)
+    assert not tg.func.grad(lambda q: q * kept[0])(1.0).requires_grad

@@ -327,8 +327,15 @@ class _Trace:
             inputs[i] = unflatten(structure, fresh)
             self.structures.append(structure)
             self.sources += fresh
-        with enable_grad():
-            result = fn(*inputs, **kwargs)
+        run = graph.Run()
+        for s in self.sources:
+            if isinstance(s._node, Leaf):
+                s._node.watched().run = run
+        try:
+            with enable_grad():
+                result = fn(*inputs, **kwargs)
+        finally:
+            run.over = True
         self.aux = None
         if has_aux:
             if not isinstance(result, tuple) or len(result) != 2:
@@ -343,7 +350,7 @@ class _Trace:
         self.nodes = graph.reachable([y._node for y in self.results if y._node is not None])
         ours = {s._node for s in self.sources}
         # whether someone outside could differentiate a walk over what was recorded
-        self.observed = is_grad_enabled() and any(isinstance(n, Leaf) and n not in ours for n in self.nodes)
+        self.observed = is_grad_enabled() and any(_is_open(n) and n not in ours for n in self.nodes)
 
     def value(self) -> Any:
         """What the function returned, as the caller sees it."""
@@ -407,6 +414,11 @@ class _Trace:
             _zeros_like(y) if t is None else _in_batches(t if isinstance(t, Tensor) else wrap(t, None), y)
             for t, y in zip(found, self.results, strict=True)
         ]
+
+
+def _is_open(node: graph.AnyNode) -> bool:
+    """Whether it is a leaf that someone may still differentiate by."""
+    return isinstance(node, Leaf) and ((run := node.known.run) is None or not run.over)
 
 
 def _leaves_of(argument: Any) -> tuple[list[Any], Structure]:

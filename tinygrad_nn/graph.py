@@ -40,10 +40,17 @@ class Watch:
     count = 1  # how many results it is the sum of, made by in-place additions, see `sums.py`
     line: Line | None = None  # where the user's program made it; set by inspectors, see `modes.py`
     kink: np.ndarray[Any, Any] | None = None  # where in its result the arguments are at a kink; set by `kinks`
+    run: Run | None = None  # of a leaf: the run of a function that it was made for
     origin: Anomaly | None = None  # where a NaN or an infinity in its result came from; set by `detect_anomaly`
 
 
 _UNWATCHED = Watch()
+
+
+class Run:
+    """One run of a function by a transform of `func`. Once it is over, nobody differentiates by its leaves."""
+
+    over = False
 
 
 class _Watched:
@@ -129,7 +136,7 @@ class Leaf(_Watched):
         self.order = next_order()
         self.shape = shape
         self.dtype = dtype
-        self.grad: Any = None
+        self.grad: Any = None  # a Tensor, or an array that nobody has asked for yet
         self.watch = None
         self.open = False  # whether NumPy code holds the array, too: see `writes.py`
 
@@ -280,9 +287,9 @@ def reverse(
                 watch.kept = None
     for leaf, g in grads.items():  # only leaves are left
         if leaf.watch is not None and (leaf.watch.hooks or leaf.watch.retain):
-            g = observe(leaf, g)
+            grads[leaf] = observe(leaf, g)
             owned.discard(leaf)
-        ends[leaf] = g
+    ends.update(grads)
     return ends, owned
 
 

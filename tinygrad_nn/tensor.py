@@ -163,6 +163,8 @@ class Tensor:
         """The gradient that `backward` accumulated: on leaves, and where `retain_grad` asked for it."""
         node = self._node
         if isinstance(node, Leaf):
+            if node.grad is not None and not isinstance(node.grad, Tensor):
+                node.grad = wrap(node.grad, None)
             return node.grad  # type: ignore[no-any-return]  # graph.py knows no Tensor
         return None if node is None or node.watch is None else node.watch.grad
 
@@ -261,7 +263,7 @@ class Tensor:
         ends, owned = pull({node: seed(self, gradient)}, create=create_graph, free=not retain)
         for leaf, g in ends.items():
             if leaf.grad is None and not isinstance(g, Tensor):
-                leaf.grad = wrap(g if leaf in owned else g.copy("K"), None)
+                leaf.grad = g if leaf in owned else g.copy("K")
             else:
                 _accumulate(leaf, g)
 
@@ -918,6 +920,8 @@ def _read_only(g: Any) -> Any:
 def _accumulate(leaf: Leaf, g: Any) -> None:
     """Add a gradient to a leaf's, into the same memory where nothing is recorded."""
     old = leaf.grad
+    if old is not None and not isinstance(old, Tensor):
+        old = leaf.grad = wrap(old, None)
     if old is None:
         leaf.grad = own(g)
     elif isinstance(g, Tensor) or old._node is not None:

@@ -239,7 +239,7 @@ nll_loss = general(
 def _squared_error(a: Any, b: Any, *, share: float) -> Any:
     d = a - b
     flat = d.ravel("K")
-    if flat.dtype == np.float16:
+    if flat.dtype.char == "e":  # float16, whose sum might overflow
         return (np.dot(flat.astype(np.float32), flat.astype(np.float32)) * share).astype(np.float16), d
     return np.dot(flat, flat) * share, d
 

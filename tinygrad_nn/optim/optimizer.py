@@ -127,7 +127,9 @@ class Optimizer:
                 if type(node) is Leaf and node.grad is not None:
                     if node.open:
                         reclaim(p)
-                    array, g = p._array(), node.grad._data
+                    array, g = p._array(), node.grad
+                    if isinstance(g, Tensor):
+                        g = g._data
                     if g.shape != array.shape or g.dtype is not array.dtype or not array.flags.writeable:
                         self._require_alike(p, "its gradient", g)
                     if self.state and p in self.state:

@@ -80,7 +80,9 @@ class SGD(Optimizer):
                 if v is None:
                     v, first = np.empty_like(p), True
                     state["momentum_buffer"] = v
-            if p.size <= BLOCK:
+            if p.ndim and p.size <= SMALL and rule.plain:  # all of a small network: at once, as calls count there
+                np.add(p, np.multiply(g, rule.step), p)
+            elif p.size <= BLOCK:
                 rule.apply(p, g, v, first)
             else:
                 by_blocks(rule, p, g, v, first)
@@ -100,7 +102,7 @@ def by_blocks(rule: _Rule, p: Any, g: Any, v: Any, first: bool) -> None:
 class _Rule:
     """The update of one group's options in one dtype. Numbers are 0-d arrays: NumPy takes those twice as fast."""
 
-    __slots__ = ("step", "decay", "momentum", "share", "nesterov", "maximize", "scratch", "second")
+    __slots__ = ("step", "decay", "momentum", "share", "nesterov", "maximize", "plain", "scratch", "second")
 
     def __init__(self, group: dict[str, Any], dtype: np.dtype[Any], scratch: Scratch, second: Scratch) -> None:
         self.step: Any = np.array(-group["lr"], dtype)
@@ -109,6 +111,7 @@ class _Rule:
         self.share = np.array(1 - group["dampening"], dtype) if group["dampening"] else None
         self.nesterov = group["nesterov"]
         self.maximize = group["maximize"]
+        self.plain = not (group["momentum"] or group["weight_decay"] or group["maximize"])
         self.scratch = scratch
         self.second = second
 
