@@ -497,3 +497,23 @@ def test_a_result_as_attribute_keeps_nothing_alive() -> None:
         assert node() is None
     finally:
         gc.enable()
+
+
+class Scaled(tg.autograd.Function):
+    """Has an argument that calls may leave out; `backward` answers for it all the same."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, factor: float = 3.0) -> Any:
+        ctx.factor = factor
+        return x * factor
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g * ctx.factor, None
+
+
+def test_backward_may_answer_for_arguments_left_out() -> None:
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    (Scaled.apply(x).sum() + Scaled.apply(x, 2.0).sum()).backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [5.0, 5.0]

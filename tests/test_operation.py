@@ -165,7 +165,7 @@ def test_a_number_and_each_rules() -> None:
 
 
 def test_a_name_that_is_taken() -> None:
-    with pytest.raises(ArgumentError, match="operation 'exp' is registered already"):
+    with pytest.raises(ArgumentError, match="operation 'exp' is registered already; give the function another name"):
 
         @operation(elementwise=lambda t, y, _x: t * y)
         def exp(x: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_nn as tg
+import tinygrad_nn.nn.functional as F
 from tinygrad_nn import nn, optim
 from tinygrad_nn.data.download import Remote, download
 from tinygrad_nn.elsewhere import ATTRIBUTES, FUNCTIONS
@@ -239,7 +240,18 @@ def test_pytorchs_names_are_translated() -> None:
 def test_translations_exist(name: str) -> None:
     with pytest.raises(AttributeError) as caught:
         getattr(tg.ones(2), name)
-    assert hasattr(tg.ones(2), str(caught.value).split("here it is ")[1].split("(")[0])
+    here = str(caught.value).split("here it is ")[1].split("(")[0]
+    if here.startswith("tinygrad_nn."):
+        assert callable(getattr(tg, here.removeprefix("tinygrad_nn.")))
+    else:
+        assert hasattr(tg.ones(2), here)
+
+
+def test_a_format_for_one_number() -> None:
+    assert f"{tg.tensor(0.25):.1f} {tg.tensor([0.25]):.2f}" == "0.2 0.25"
+    assert f"{tg.ones(2):>20}" == "tensor([1., 1.])".rjust(20)
+    with pytest.raises(ArgumentError, match=r"'.3f' is for one number, and float32\(2,\) has 2 elements"):
+        f"{tg.ones(2):.3f}"
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -254,3 +266,23 @@ def test_dtypes_are_those_of_numpy() -> None:
         _ = tg.float32
     with pytest.raises(AttributeError, match="has no attribute 'zeroes'$"):
         _ = tg.zeroes
+
+
+def test_an_argument_that_is_no_array_names_the_operation() -> None:
+    for call, name in (
+        (lambda: tg.exp("a"), "exp"),
+        (lambda: tg.add("a", 1.0), "add"),
+        (lambda: F.cross_entropy(tg.ones((2, 3)), None), "cross_entropy"),
+        (lambda: F.nll_loss(None, tg.ones(2)), "nll_loss"),
+    ):
+        with pytest.raises(DTypeError, match=f"^{name}: .* is neither a tensor nor an array nor a number"):
+            call()
+
+
+def test_modules_given_as_something_else() -> None:
+    with pytest.raises(TypeError, match=r"modules are given one by one: Sequential\(\*modules\)"):
+        nn.Sequential([nn.ReLU(), nn.Tanh()])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"for a function, use its module, such as ReLU\(\)"):
+        nn.Sequential(nn.Linear(2, 2), F.relu)
+    with pytest.raises(TypeError, match="an instance is wanted, not the class"):
+        nn.Sequential(nn.ReLU)

@@ -33,6 +33,32 @@ ATTRIBUTES = {
     "t": "T",
     "amax": "max",
     "amin": "min",
+    "int": "astype('int64')",
+    "cpu": "numpy() for the array; all tensors are in the processor's memory",
+    **{
+        name: f"tinygrad_nn.{here}"
+        for name, here in {
+            "pow": "power",
+            "add": "add",
+            "sub": "subtract",
+            "mul": "multiply",
+            "div": "divide",
+            "matmul": "matmul",
+            "softmax": "softmax",
+            "log_softmax": "log_softmax",
+            "logsumexp": "logsumexp",
+            "masked_fill": "where",
+            "gather": "take_along_axis",
+            "index_select": "take",
+            "split": "split",
+            "unbind": "unstack",
+            "flip": "flip",
+            "roll": "roll",
+            "tile": "tile",
+            "tril": "tril",
+            "triu": "triu",
+        }.items()
+    },
 }
 for _name, _here in ATTRIBUTES.items():
     setattr(Tensor, _name, _Elsewhere(_name, _here))
@@ -77,6 +103,8 @@ FUNCTIONS = {
     "gather": "take_along_axis",
     "norm": "linalg.norm",
     "grad": "func.grad",
+    "set_grad_enabled": "no_grad",
+    "inference_mode": "no_grad",
     "randint": "random.randint",
     "normal": "random.normal",
     "randperm": "random.permutation",

@@ -236,6 +236,8 @@ class _Call:
         found = self.cls.backward(self.context(saved, y, parents), *grads)
         found = found if isinstance(found, tuple) else (found,)
         count = len(self.ctx.needs_input_grad)
+        if len(found) > count and not any(g is not None for g in found[count:]):
+            found = found[:count]  # one for each argument of `forward`, also for those that the call left out
         if len(found) != count:
             raise ArgumentError(f"{self!r}.backward returned {len(found)} gradients for {count} arguments")
         return found

@@ -161,6 +161,6 @@ def dropout(x: ArrayLike, p: float = 0.5, training: bool = True, generator: np.r
     return a * kept
 
 
-def operand(x: ArrayLike) -> Any:
-    """`x` as something that operators work on: Tensors and arrays as they are, lists as arrays."""
-    return x if isinstance(x, Tensor | np.ndarray) else np.asarray(constant(x))
+def operand(x: ArrayLike, name: str = "") -> Any:
+    """`x`, an argument of `name`, as what operators work on: Tensors and arrays as they are, lists as arrays."""
+    return x if isinstance(x, Tensor | np.ndarray) else np.asarray(constant(x, name))

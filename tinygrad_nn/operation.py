@@ -127,7 +127,7 @@ def _one_rule_for_each(fn: Callable[..., Any], rules: Rules | None) -> None:
 
 
 def _forget_same(name: str, fn: Callable[..., Any]) -> None:
-    """Let the same definition run again, as a notebook's cell does; any other of that name is an error."""
+    """Let a definition run again, as a notebook's cell does; one of that name in another module is an error."""
     known = OPS.get(name)
     if known is not None:
         before = inspect.unwrap(known.forward)

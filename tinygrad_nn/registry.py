@@ -156,6 +156,6 @@ TWINS: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy function -> ou
 def register(op: Op) -> Op:
     """Put an operation into the table; a name can be taken once."""
     if op.name in OPS:
-        raise ArgumentError(f"operation {op.name!r} is registered already")
+        raise ArgumentError(f"operation {op.name!r} is registered already; give the function another name")
     OPS[op.name] = op
     return op

@@ -165,7 +165,7 @@ class Tensor:
         if isinstance(node, Leaf):
             if node.grad is not None and not isinstance(node.grad, Tensor):
                 node.grad = wrap(node.grad, None)
-            return node.grad  # type: ignore[no-any-return]  # graph.py knows no Tensor
+            return node.grad
         return None if node is None or node.watch is None else node.watch.grad
 
     @grad.setter
@@ -422,7 +422,14 @@ class Tensor:
         return bool((self._data == (value._data if isinstance(value, Tensor) else value)).any())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self._data.size == 1 else format(repr(self), spec)
+        if spec and self._data.size == 1:
+            return format(self.item(), spec)
+        try:
+            return format(repr(self), spec)
+        except ValueError as error:
+            raise ArgumentError(
+                f"format: {spec!r} is for one number, and {describe(self)} has {self.size} elements ({error})"
+            ) from None
 
     __hash__ = object.__hash__  # == compares elements, so identity is all a hash can go by
 

@@ -186,7 +186,13 @@ def _checked(owner: Module, name: str, module: Module) -> Module:
     """`module`, if it is one and can be an attribute called `name`."""
     kind = type(owner).__name__
     if not isinstance(module, Module):
-        hint = " (an instance is wanted, not the class)" if isinstance(module, type) else ""
+        hint = ""
+        if isinstance(module, type):
+            hint = " (an instance is wanted, not the class)"
+        elif isinstance(module, list | tuple):
+            hint = f" (modules are given one by one: {kind}(*modules))"
+        elif callable(module):
+            hint = " (for a function, use its module, such as ReLU(), or write one of your own)"
         raise TypeError(f"{kind}: {name!r} must be a Module, not {module!r}{hint}")
     if not isinstance(name, str) or not name or "." in name or hasattr(type(owner), name):
         raise ArgumentError(

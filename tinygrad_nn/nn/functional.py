@@ -127,7 +127,7 @@ def cross_entropy(
     tensor([[-0.25,  0.25],
             [ 0.  ,  0.  ]])
     """
-    x, y = operand(input), operand(target)
+    x, y = operand(input, "cross_entropy"), operand(target, "cross_entropy")
     check_reduction("cross_entropy", reduction)
     _check_floating("cross_entropy", x)
     if not 0 <= label_smoothing <= 1:
@@ -186,7 +186,7 @@ def nll_loss(
     >>> tg.nn.functional.nll_loss(logs, tg.tensor([0, 1]), reduction="none")
     tensor([1.3862944, 0.6931472])
     """
-    x, y = operand(input), operand(target)
+    x, y = operand(input, "nll_loss"), operand(target, "nll_loss")
     check_reduction("nll_loss", reduction)
     _check_floating("nll_loss", x)
     _check_classes("nll_loss", x, y)

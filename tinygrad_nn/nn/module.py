@@ -209,7 +209,8 @@ class Module:
         """
         if tensor is not None and (not isinstance(tensor, Tensor) or isinstance(tensor, Parameter)):
             raise TypeError(
-                f"register_buffer: {name!r} must be a Tensor (no Parameter) or None, not {describe(tensor)}"
+                f"register_buffer: {name!r} must be a Tensor (no Parameter) or None, not {describe(tensor)}; "
+                "tg.tensor makes one of an array"
             )
         if not name.isidentifier():
             raise ArgumentError(f"register_buffer: {name!r} cannot be the name of an attribute")
@@ -312,7 +313,8 @@ class Module:
             if source.shape != target.shape:
                 faults.append(f"wrong shape: {name} is {target.shape}, given {source.shape}")
             elif source.dtype != target.dtype:
-                faults.append(f"wrong dtype: {name} is {target.dtype}, given {source.dtype} (convert with to())")
+                how = f"astype({str(target.dtype)!r}) of the array, or to() of the module"
+                faults.append(f"wrong dtype: {name} is {target.dtype}, given {source.dtype} (convert with {how})")
             elif not target._array().flags.writeable:
                 faults.append(f"cannot be written: {name} is a read-only array")
             else:
@@ -358,7 +360,8 @@ class Module:
         try:
             chosen = np.dtype(dtype)
         except TypeError:
-            raise DTypeError(f"to: {describe(dtype)} is no dtype; use float16, float32 or float64") from None
+            hint = "; arrays are in the processor's memory, there is no other device" if isinstance(dtype, str) else ""
+            raise DTypeError(f"to: {describe(dtype)} is no dtype; use float16, float32 or float64{hint}") from None
         if chosen.kind != "f":
             raise DTypeError(f"to: {chosen} is not a floating dtype; use float16, float32 or float64")
         for tensor in [*self.parameters(), *self.buffers()]:

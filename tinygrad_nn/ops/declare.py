@@ -118,7 +118,7 @@ def _unary(op: Op) -> Callable[..., Any]:
     def call(x: Any) -> Any:
         try:
             if not isinstance(x, Tensor):
-                return forward(constant(x))
+                return forward(constant(x, op.name))
             a, node = x._data, x._node
             y = forward(a)
         except BatchError as batch:
@@ -174,7 +174,7 @@ def _binary(op: Op) -> Callable[..., Any]:
                 x, node_a = constant(a, op.name), None
                 y, node_b = b._data, b._node
             else:
-                return plain(constant(a), constant(b))
+                return plain(constant(a, op.name), constant(b, op.name))
             z = forward(x, y)
         except BatchError as batch:
             return batch.run(op, (a, b), {})
