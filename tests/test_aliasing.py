@@ -13,7 +13,7 @@ import pytest
 import tinygrad_nn as tg
 from tinygrad_nn.errors import DTypeError, GraphError, ShapeError, TinygradError
 from tinygrad_nn.views import Views
-from tinygrad_nn.writes import SAMPLES, WHOLE, contents
+from tinygrad_nn.writes import WHOLE, contents
 
 from .aliasing_programs import PROGRAMS, Ours, Program, Torch, outcome
 
@@ -303,6 +303,7 @@ LAYOUTS = {
     "large": lambda: np.arange(100_000.0),
     "by columns": lambda: np.asfortranarray(np.arange(100_000.0).reshape(100, 1000)),
     "strided": lambda: np.arange(400_000.0).reshape(1000, 400)[::2, ::2],
+    "window": lambda: np.ones((8, 4, 60, 61), np.float32)[:, :3, :, ::2],
     "odd bytes": lambda: np.arange(70_001).astype(np.int8),
     "complex": lambda: np.arange(30_000.0) * 1j,
     "empty": lambda: np.zeros((0, 3)),
@@ -325,13 +326,23 @@ def test_what_is_compared_is_short_and_sees_large_changes(layout: str) -> None:
         assert contents(array) != before
 
 
-def test_every_change_of_a_run_of_one_part_in_256_is_seen() -> None:
-    array = np.arange(200_000.0)
-    before, run = contents(array), -(-array.size // SAMPLES) + 1
-    for start in range(0, array.size - run, 997):
+@pytest.mark.parametrize("size", [WHOLE + 1, 100_003, 1_600_000, 12_345_678])
+def test_every_change_of_a_run_of_one_part_in_256_is_seen(size: int) -> None:
+    array = np.zeros(size, np.uint8)
+    before, run = contents(array), -(-size // 256)
+    for start in [*range(0, size - run, 997 + size // 500), *range(size - 2 * run, size - run + 1, 1 + run // 50)]:
         array[start : start + run] += 1
-        assert contents(array) != before
+        assert contents(array) != before, start
         array[start : start + run] -= 1
+
+
+def test_a_change_of_all_but_some_rows_of_a_strided_view_is_seen() -> None:
+    buffer = np.ones((16, 4, 64, 64), np.float32)
+    view = buffer[:, :3]
+    for axis in range(4):
+        before = contents(view)
+        np.moveaxis(buffer, axis, 0)[1:] += 1
+        assert contents(view) != before, axis
 
 
 def test_one_element_of_a_large_array_is_seen_by_detect_anomaly_only() -> None:
@@ -475,3 +486,106 @@ def test_an_optimizer_step_sees_that_no_one_holds_the_array_any_more() -> None:
     p.data[0] = 6.0
     with pytest.raises(GraphError, match="wrote into that array"):
         loss.backward()
+
+
+# -- memory that several hold, in every way they may come to it --------------------------------------------------------
+
+
+def test_another_array_for_a_tensor_leaves_its_views_to_each_other() -> None:
+    w = leaf(5.0)
+    x = tg.tensor(np.zeros(3))
+    first, second = x[:2], x[1:]
+    x.data = np.ones(3)
+    first[1] = w[0]
+    assert (second.tolist(), x.tolist()) == ([5.0, 0.0], [1.0, 1.0, 1.0])
+    second.sum().backward()
+    assert w.grad is not None
+    assert w.grad.tolist() == [1.0]
+
+
+def test_another_array_for_a_view_leaves_its_views_with_what_it_viewed() -> None:
+    w = leaf(5.0)
+    x = tg.tensor(np.zeros(3))
+    view = x[:2]
+    inner = view[:1]
+    view.data = np.ones(2)
+    inner[0] = w[0]
+    assert (x.tolist(), view.tolist()) == ([5.0, 0.0, 0.0], [1.0, 1.0])
+    x[0] = w[0] * 2.0
+    assert inner.tolist() == [10.0]
+    (x.sum() + inner.sum()).backward()
+    assert w.grad is not None
+    assert w.grad.tolist() == [4.0]
+
+
+def test_a_view_that_became_a_leaf_is_compared_and_not_written() -> None:
+    array = np.array([1.0, 2.0, 3.0])
+    v = tg.Tensor(array)[:2]
+    v.requires_grad = True
+    loss = (v * v).sum()
+    array[0] = 9.0
+    with pytest.raises(GraphError, match="NumPy code wrote into that array"):
+        loss.backward()
+    x = tg.zeros(3)
+    v = x[:2]
+    v.requires_grad = True
+    with pytest.raises(GraphError, match="in-place add: this is a leaf"):
+        v += 1.0
+    with pytest.raises(GraphError, match=r"float32\(3,\) is viewed by float32\(2,\), a leaf"):
+        x[0] = v[1]
+    assert (v.is_leaf, x.tolist()) == (True, [0.0, 0.0, 0.0])
+
+
+def test_a_tensor_of_a_tensor_shares_and_says_so() -> None:
+    x = tg.tensor(np.array([1.0, 2.0]))
+    twin, w = tg.Tensor(x), leaf(1.0, 1.0)
+    x[0] = w[1] * 5.0
+    assert twin.tolist() == [5.0, 2.0]
+    loss = (w * x).sum()
+    twin.data[0] = 9.0
+    with pytest.raises(GraphError, match="wrote into that array"):
+        loss.backward()
+
+
+def test_a_recorded_walk_keeps_a_copy_of_the_cotangent_given() -> None:
+    v, x = np.array([1.0, 2.0]), leaf(1.0, 2.0)
+    (g,) = tg.autograd.grad(x**3, [x], v, create_graph=True)
+    v[0] = 7.0
+    g.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [6.0, 24.0]
+
+
+def test_the_array_that_a_function_returned_is_compared() -> None:
+    cache = np.zeros(2)
+
+    class Double(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return np.multiply(x.numpy(), 2.0, out=cache)
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return 2.0 * g
+
+    x = leaf(1.0, 2.0)
+    loss = (Double.apply(x) ** 2).sum() + (Double.apply(x * 10.0) ** 2).sum()
+    with pytest.raises(GraphError, match="backward of power needs its argument 1.* NumPy code"):
+        loss.backward()
+
+
+def test_an_array_given_to_a_checkpoint_is_compared_whole() -> None:
+    array, w = np.ones(1000), tg.tensor(np.ones(1000), requires_grad=True)
+    loss = tg.autograd.checkpoint(lambda x, w: x * w, array, w).sum()
+    array[1] = 9.0
+    with pytest.raises(GraphError, match="backward of checkpoint needs one of its arguments"):
+        loss.backward()
+
+
+def test_a_leaf_that_takes_another_dtype_before_backward() -> None:
+    p = tg.nn.Parameter(np.ones(2, np.float32))
+    loss = (p[:1] * 2.0).sum() + (p * 3.0).sum()
+    p.data = np.ones(2)
+    loss.backward()
+    assert p.grad is not None
+    assert (p.grad.tolist(), p.grad.dtype) == ([5.0, 3.0], np.float64)

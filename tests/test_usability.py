@@ -286,3 +286,28 @@ def test_modules_given_as_something_else() -> None:
         nn.Sequential(nn.Linear(2, 2), F.relu)
     with pytest.raises(TypeError, match="an instance is wanted, not the class"):
         nn.Sequential(nn.ReLU)
+
+
+def test_numbers_that_are_too_large() -> None:
+    with pytest.raises(ArgumentError, match="multiply: cannot take .*int too large to convert to float"):
+        tg.ones(2) * 10**400
+    with (
+        pytest.warns(RuntimeWarning, match="overflow encountered in cast"),
+        pytest.warns(tg.autograd.AnomalyWarning, match="multiply .* made 1 inf"),
+        tg.autograd.detect_anomaly(inf="warn"),
+    ):
+        assert (tg.tensor([1.0], requires_grad=True) * [1e300]).tolist() == [np.inf]  # a list becomes float32
+    with pytest.warns(RuntimeWarning, match="overflow encountered in cast"), tg.autograd.detect_anomaly():
+        assert tg.exp([-1e300]).tolist() == [0.0]
+
+
+def test_sigmoid_of_integers() -> None:
+    np.testing.assert_allclose(tg.sigmoid(np.array([-128, 127], np.int8)), [np.exp(-128.0), 1.0])
+    np.testing.assert_allclose(tg.sigmoid(np.array([-4, 4])), 1 / (1 + np.exp([4.0, -4.0])))
+    np.testing.assert_allclose([tg.sigmoid(True), tg.sigmoid(-1), tg.sigmoid(0.5)], 1 / (1 + np.exp([-1, 1, -0.5])))
+
+
+def test_linear_of_numbers() -> None:
+    for weight, bias in ((3.0, tg.ones(2)), (tg.ones((2, 3)), 1.0)):
+        with pytest.raises(ShapeError, match="linear: x .* do not fit"):
+            tg.linear(tg.ones(3), weight, bias)

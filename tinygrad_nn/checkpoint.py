@@ -30,6 +30,8 @@ from .random import default_generator, replay
 from .strong_zero import values
 from .tensor import Tensor, wrap
 from .tree import flatten, tree_map
+from .views import foreign
+from .writes import contents, overwritten
 
 SAMPLES = 64  # elements of each result that are compared when the part runs again
 
@@ -116,6 +118,8 @@ class _Part:
         self.fn = fn
         # Tensors of our own, because the caller may write other values into theirs.
         self.args, self.kwargs = tree_map(_twin, (args, kwargs))
+        given = [(leaf, values(leaf)) for leaf in flatten((args, kwargs))[0]]
+        self.prints = [(a, contents(a)) for leaf, a in given if isinstance(a, np.ndarray) and foreign(leaf)]
         self.context = contextvars.copy_context()  # modes and conventions
         self.random = default_generator().bit_generator.state
         self.outer = _again.get()
@@ -180,6 +184,9 @@ class _Part:
         """What the nodes save that the part makes when it runs now."""
         for leaf in flatten((self.args, self.kwargs))[0]:
             writes.refuse(values(leaf), self.order, "checkpoint", "one of its arguments")
+        for given, before in self.prints:
+            if contents(given) != before:
+                raise overwritten("checkpoint", "one of its arguments", given, "NumPy code")
         _again.set(weakref.ref(self))
         since = next_order()
         with replay(self.random):

@@ -327,15 +327,12 @@ class _Trace:
             inputs[i] = unflatten(structure, fresh)
             self.structures.append(structure)
             self.sources += fresh
-        run = graph.Run()
+        self.run = graph.Run()
         for s in self.sources:
             if isinstance(s._node, Leaf):
-                s._node.watched().run = run
-        try:
-            with enable_grad():
-                result = fn(*inputs, **kwargs)
-        finally:
-            run.over = True
+                s._node.watched().run = self.run
+        with self.run, enable_grad():
+            result = fn(*inputs, **kwargs)
         self.aux = None
         if has_aux:
             if not isinstance(result, tuple) or len(result) != 2:
@@ -389,7 +386,7 @@ class _Trace:
         if seeds:
             observed = self.observed or (is_grad_enabled() and _tracked(seeds.values()))
             sources = [s._node for s in self.sources]
-            with nullcontext() if observed else no_grad():
+            with self.run, nullcontext() if observed else no_grad():
                 found = gradients(seeds, sources, nodes=self.nodes, create=observed or batched, free=False)
         return [_zeros_like(s) if g is None else _in_batches(g, s) for g, s in zip(found, self.sources, strict=True)]
 
@@ -406,7 +403,7 @@ class _Trace:
         as_tensors = observed or any(isinstance(t, Batched) for t in starts)
         if not as_tensors:
             tangents = {n: t._data for n, t in tangents.items()}
-        with nullcontext() if observed else no_grad():
+        with self.run, nullcontext() if observed else no_grad():
             unpack = recorded if as_tensors else _as_saved
             strong_zero.forward(self.nodes, tangents, [y._node for y in self.results], unpack=unpack, fit=_fit)
         found = [tangents.get(y._node) for y in self.results]
@@ -418,7 +415,7 @@ class _Trace:
 
 def _is_open(node: graph.AnyNode) -> bool:
     """Whether it is a leaf that someone may still differentiate by."""
-    return isinstance(node, Leaf) and ((run := node.known.run) is None or not run.over)
+    return isinstance(node, Leaf) and ((run := node.known.run) is None or bool(run.inside))
 
 
 def _leaves_of(argument: Any) -> tuple[list[Any], Structure]:

@@ -17,7 +17,7 @@ from .modes import enable_grad, is_grad_enabled, no_grad, notify, recording
 from .ops.shape import concat, reshape, stack, sum_to
 from .registry import OPS, Each, Op
 from .tensor import Tensor, asarray, pull, wrap
-from .views import foreign, guard, link
+from .views import expose, foreign, guard, link
 
 
 class FunctionContext:
@@ -154,6 +154,8 @@ class Function:
         if not several:
             for a in args:  # a forward may return one of them, or a view of it
                 link(whole, a, op, params)
+            if foreign(joined):  # an array that `forward` may write into when it runs again
+                expose(whole)
             return whole
         pieces = _pieces(whole, specs)
         return tuple(p if s else t.detach() for t, p, s in zip(outputs, pieces, smooth, strict=True))

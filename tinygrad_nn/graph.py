@@ -48,9 +48,19 @@ _UNWATCHED = Watch()
 
 
 class Run:
-    """One run of a function by a transform of `func`. Once it is over, nobody differentiates by its leaves."""
+    """One run of a function by a transform of `func`: entered by the run itself, and by each walk over it.
 
-    over = False
+    At other times nobody differentiates by its leaves.
+    """
+
+    def __init__(self) -> None:
+        self.inside: list[None] = []  # one for each time it is entered; lists are safe to change from several threads
+
+    def __enter__(self) -> None:
+        self.inside.append(None)
+
+    def __exit__(self, *exc: object) -> None:
+        self.inside.pop()
 
 
 class _Watched:

@@ -65,9 +65,9 @@ def get_default_dtype() -> np.dtype[Any]:
 class Tensor:
     """An n-dimensional array that can record how it was computed.
 
-    `data` is anything NumPy can make an array of; an ndarray is shared, not copied. `dtype` defaults to the array's
-    own, or for Python floats to the default dtype. With `requires_grad=True` (floating dtypes only) operations on the
-    tensor are recorded, and `backward()` of a result leaves the gradient in `.grad`.
+    `data` is anything NumPy can make an array of; an ndarray with axes is shared, not copied. `dtype` defaults to the
+    array's own, or for Python floats to the default dtype. With `requires_grad=True` (floating dtypes only) operations
+    on the tensor are recorded, and `backward()` of a result leaves the gradient in `.grad`.
 
     >>> import tinygrad_nn as tg
     >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
@@ -86,10 +86,10 @@ class Tensor:
         array = to_array(data, dtype)
         self._data = array[()] if array is data else held(array)  # what is shared as a view of the tensor's own
         self._node = self._sharing = None
-        if array is data or array.base is not None:
+        if isinstance(data, Tensor) and array is data._data:
+            views.expose(data)
+        if array is data or array.base is not None or isinstance(data, Tensor):
             views.sharing(self).exposed = True
-            if isinstance(data, Tensor):
-                views.expose(data)
         if requires_grad:
             self.requires_grad = True
 
@@ -146,7 +146,7 @@ class Tensor:
             _require_floating(self._data.dtype)
         self._node = Leaf(self._data.shape, self._data.dtype) if value else None
         if value and self._sharing is not None and self._sharing.exposed:
-            views.expose(self)
+            self._node.open = True  # type: ignore[union-attr]  # just made
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` and return the tensor."""
@@ -700,7 +700,8 @@ def constant(value: Any, name: str = "") -> Any:
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, list | tuple | range):
-        return to_array(value, None)
+        with np.errstate(over="warn", invalid="warn"):  # what was written so is no result of an operation
+            return to_array(value, None)
     if hasattr(value, "__array_ufunc__") or hasattr(value, "__array_namespace__"):
         return value  # another library's array
     raise DTypeError(f"{name}{': ' if name else ''}{describe(value)} is neither a tensor nor an array nor a number")
@@ -743,7 +744,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
         if plain:
             raise
         y = flag.settle(op, args, params, mask and op.vjps and is_grad_enabled())
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise refused(op, args, error) from None
     if op.residual:
         y, params["residual"] = y
@@ -834,7 +835,7 @@ def pull(
     """Run `graph.reverse` on arrays, or with `create` on Tensors so that the walk is recorded."""
     for node, g in seeds.items():
         if isinstance(g, Tensor) is not create:
-            seeds[node] = wrap(g, None) if create else g._data
+            seeds[node] = wrap(g.copy(), None) if create else g._data  # a copy, as what is recorded keeps it
     unpack = recorded if create else None
     careful, walk = Careful(seeds), inspected_walk("pulled", seeds, unpack)
     if walk is not None:
@@ -886,6 +887,8 @@ def recorded(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def _fit(g: Any, node: Node | Leaf) -> Any:
     """A cotangent summed over broadcast axes, in the dtype of its node."""
+    if isinstance(g, graph.Scatter) and g.shape == node.shape:  # the leaf was given another dtype meanwhile
+        return graph.Scatter(g.index, g.values.astype(node.dtype), g.shape, g.add)
     if g.shape != node.shape:
         op = OPS["sum_to"]
         g = (op.call if isinstance(g, Tensor) else op.forward)(g, shape=node.shape)

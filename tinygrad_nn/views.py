@@ -103,8 +103,9 @@ def expose(t: Any) -> None:
 
 
 def _living(t: Any) -> list[Any]:
-    """The views of `t` that are still there."""
-    return [view for ref in known(t).views or () if (view := ref()) is not None]
+    """The views of `t` that are still there, and still its views."""
+    found = [view for ref in known(t).views or () if (view := ref()) is not None]
+    return [view for view in found if (origin := known(view).origin) is not None and origin[0] is t]
 
 
 def _open(node: Node | Leaf | None) -> None:
@@ -134,11 +135,18 @@ _ONE = _references(_Single())
 
 
 def part(t: Any) -> None:
-    """Note that `t` gets another array: it is no longer a view, nor are its views."""
-    for view in [t, *_living(t)]:
-        if view._sharing is not None:
-            expose(view)
-            unlink(view)
+    """Note that `t` gets another array: another tensor takes its place among those that share the old one."""
+    if t._sharing is None:
+        return
+    views, origin = _living(t), t._sharing.origin
+    if views:
+        stand_in = object.__new__(type(t))
+        stand_in._data, stand_in._node, stand_in._sharing = t._data, t._node, t._sharing
+        for view in views:
+            view._sharing.origin = stand_in, *view._sharing.origin[1:]  # which keeps it alive
+        if origin is not None and (siblings := known(origin[0]).views) is not None:
+            siblings.append(weak(stand_in))
+    t._sharing = None
 
 
 def unlink(view: Any) -> None:
@@ -203,17 +211,12 @@ def write(t: Any, result: Any, what: str) -> None:
     """
     if isinstance(t._data, np.ndarray) and not t._data.flags.writeable:
         raise operation_error(what, (t,), ValueError("its array is read-only, as those of broadcast_to are"))
-    base, value, through = t, result, ""
+    base, value = t, result
+    _refuse_leaf(t, what)
     while (origin := known(base).origin) is not None:
         value = _put_back(base, origin, value, what)
         base = origin[0]
-        through = " views"
-    if type(base._node) is Leaf:
-        which = f"{describe(t)} views {describe(base)}," if through else "this is"
-        raise GraphError(
-            f"{what}: {which} a leaf that requires a gradient, and its old value would be lost to backward. "
-            "Write under no_grad(), or into a copy."
-        )
+        _refuse_leaf(base, what, t, "views")
     if known(base).unrecorded:
         raise GraphError(
             f"{what}: {describe(t)} views a tensor that requires a gradient, but was made without recording, so "
@@ -253,13 +256,23 @@ def _views_of(base: Any, what: str) -> list[Any]:
     found, stack = [], [base]
     while stack:
         for view in _living(stack.pop()):
-            if view._sharing.origin is not None:
-                op = view._sharing.origin[1]
-                if not hasattr(op, "call"):
-                    raise GraphError(
-                        f"{what}: {describe(view)}, the result of {op.name}, shares memory with {describe(base)}, and "
-                        "would have to follow the write, which cannot be recorded. Write into a copy."
-                    )
-                found.append(view)
-                stack.append(view)
+            _refuse_leaf(view, what, base, "is viewed by")
+            op = view._sharing.origin[1]
+            if not hasattr(op, "call"):
+                raise GraphError(
+                    f"{what}: {describe(view)}, the result of {op.name}, shares memory with {describe(base)}, and "
+                    "would have to follow the write, which cannot be recorded. Write into a copy."
+                )
+            found.append(view)
+            stack.append(view)
     return found
+
+
+def _refuse_leaf(t: Any, what: str, written: Any = None, relation: str = "") -> None:
+    """Raise if `t`, which a recorded write (into `written`) changes, is a leaf."""
+    if type(t._node) is Leaf:
+        which = "this is" if written is None else f"{describe(written)} {relation} {describe(t)},"
+        raise GraphError(
+            f"{what}: {which} a leaf that requires a gradient, and its old value would be lost to backward. "
+            "Write under no_grad(), or into a copy."
+        )

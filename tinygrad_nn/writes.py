@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 next_order = itertools.count().__next__  # atomic in CPython, so threads may record at the same time
 
 
-WHOLE = 32768  # bytes: of larger arrays samples are compared
-SAMPLES = 256
+WHOLE = 65536  # bytes: of larger arrays samples are compared
+SAMPLES = 257  # so that less than 1/256 of the array is between two of them
 _PIECE = np.dtype("V64")  # one sample: a line of the cache
 
 
@@ -39,11 +39,18 @@ def contents(array: np.ndarray[Any, Any], exact: bool = False) -> bytes:
     if exact or array.nbytes <= WHOLE:
         return array.tobytes()
     if not array.flags.forc:
-        axis = max(range(array.ndim), key=array.shape.__getitem__)
-        return array[(slice(None),) * axis + (slice(None, None, -(-array.nbytes // WHOLE)),)].tobytes()
+        return _grid(array).tobytes()
     step = (array.nbytes - _PIECE.itemsize) // (SAMPLES - 1)
     pieces: Any = np.ndarray((SAMPLES,), _PIECE, array.T if array.flags.fnc else array, 0, (step,))
     return pieces.tobytes()  # type: ignore[no-any-return]
+
+
+def _grid(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Elements evenly spaced along all axes."""
+    while array.nbytes > WHOLE:
+        axis = max(range(array.ndim), key=array.shape.__getitem__)
+        array = array[(slice(None),) * axis + (slice(None, None, 2),)]
+    return array
 
 
 # What was in an array that a node kept: where it keeps that (which argument, or parameter), the array, its contents.

@@ -127,7 +127,7 @@ def _unary(op: Op) -> Callable[..., Any]:
             if not isinstance(x, Tensor):
                 raise
             y = flag.settle(op, (x,), _NO_PARAMS, node is not None and is_grad_enabled())
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise refused(op, (x,), error) from None
         out = _new(Tensor)
         out._data = y
@@ -183,7 +183,7 @@ def _binary(op: Op) -> Callable[..., Any]:
                 raise
             tracked = node_a is not None or node_b is not None
             z = flag.settle(op, (a, b), _NO_PARAMS, tracked and is_grad_enabled())
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise refused(op, (a, b), error) from None
         out = _new(Tensor)
         out._data = z

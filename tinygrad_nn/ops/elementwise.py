@@ -543,8 +543,9 @@ def _sigmoid(x: Any) -> Any:
         np.exp(y, y)
         np.add(y, one, y)
         return np.divide(one, y, y)
-    unsigned = hasattr(x, "dtype") and x.dtype.kind in "ub"  # minus such an integer would wrap round
-    return 1 / (1 + np.exp(np.multiply(x, -1.0) if unsigned else np.negative(x)))
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    whole = x.dtype.kind in "biu"  # minus such a number may wrap round
+    return 1 / (1 + np.exp(np.multiply(x, -1.0) if whole else np.negative(x)))
 
 
 def _softplus(x: Any) -> Any:

@@ -109,8 +109,8 @@ def _misaligned(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> ShapeErro
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
-    shape = weight.shape
-    if len(shape) != 2 or getattr(x, "shape", ())[-1:] != shape[1:] or bias.shape != shape[:1]:
+    shape = getattr(weight, "shape", ())
+    if len(shape) != 2 or getattr(x, "shape", ())[-1:] != shape[1:] or getattr(bias, "shape", ()) != shape[:1]:
         raise ShapeError(
             f"linear: x {describe(x)}, weight {describe(weight)} and bias {describe(bias)} do not fit: "
             "x is (..., in), weight (out, in), bias (out,)"
