@@ -772,7 +772,11 @@ def apply(op: Op, *args: Any, **params: Any) -> Any:
     out._data = y
     out._node = made
     out._sharing = None
-    if outside or op.takes_arrays:
+    look = bool(outside)
+    if op.takes_arrays:
+        for value in params.values():
+            look |= type(value) is ndarray or type(value) is tuple  # which may hold one
+    if look:
         views.guard(made, outside)
     if shares:
         views.link(out, args[0], op, params)

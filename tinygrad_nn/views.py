@@ -159,6 +159,9 @@ def foreign(argument: Any) -> bool:
     """Whether NumPy code may write into the memory of an argument."""
     if isinstance(argument, ndarray):
         return True
+    node = getattr(argument, "_node", None)
+    if node is not None:
+        return bool(node.open)
     sharing = getattr(argument, "_sharing", None)
     return sharing is not None and sharing.exposed
 
