@@ -21,6 +21,7 @@ from .reduce import sum as sum_over
 from .shape import add_up_rows, expand_dims
 from .softmax import softmax
 
+_NUMBERS = np.arange(1024)
 _FEW_CLASSES = 64  # up to here, reductions over the classes are faster with the classes along the first axis
 
 
@@ -91,7 +92,9 @@ class _Rows:
         if reduction == "none":
             return losses.reshape(shape)[()].astype(dtype, copy=False)
         result = np.add.reduce(losses)
-        return (result * self.share if isinstance(self.share, float) else result).astype(dtype, copy=False)
+        if isinstance(self.share, float):
+            result = result * self.share
+        return result if result.dtype is dtype else result.astype(dtype)
 
 
 def _per_sample(v: Any, axis: int) -> Any:
@@ -112,10 +115,11 @@ def _cross_entropy(x: Any, target: Any, *, weight: Any, ignore_index: int, reduc
         at = rows.at_target()
     else:
         axis, z = 0, _classes_first(x, rows)
-        at = rows.y * rows.m + np.arange(rows.m)
-    z = np.subtract(z, np.maximum.reduce(z, axis, keepdims=True), order="C")  # the rules write into it as one row
+        at = rows.y * rows.m + (_NUMBERS[: rows.m] if rows.m <= _NUMBERS.size else np.arange(rows.m))
+    top = np.maximum.reduce(z, axis)
+    z = np.subtract(z, top[:, None] if axis else top, order="C")  # the rules write into it as one row
     own = z.take(at)
-    e = np.exp(z, out=z)
+    e = np.exp(z, z)
     s = np.add.reduce(e, 1) if axis else add_up_rows(e, 1)
     losses = np.log(s)
     losses -= own
@@ -136,7 +140,8 @@ def _cross_entropy_vjp(
         slopes, axis = _cross_entropy_slopes(x, target, weight, ignore_index, reduction)
         return slopes * _per_sample(g, axis)
     e, s, at, axis, share = residual
-    g = (g.reshape(-1) if g.shape else g).astype(e.dtype, copy=False) * share
+    g = g.reshape(-1) if g.shape else g
+    g = (g if g.dtype is e.dtype else g.astype(e.dtype)) * share
     slopes = e * ((g / s)[:, None] if axis else g / s)
     slopes.reshape(-1)[at] -= g
     if isinstance(share, np.ndarray):  # the logits of ignored samples may be anything, NaN too
