@@ -411,3 +411,15 @@ def test_second_derivative_of_a_product_with_a_constant_array(product: Any) -> N
     (second,) = tg.autograd.grad((g**2).sum(), w)  # g = 2 (w x) xᵀ, so this is 8 |x|² (w x) xᵀ
     assert second is not None
     np.testing.assert_allclose(second.data, 8 * 14 * np.outer([7, 5], x))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble"])
+def test_relu_of_large_arrays(dtype: str) -> None:
+    """They take another way than small ones."""
+    x = np.random.default_rng(0).normal(size=(100, 200)).astype(dtype)
+    x[0, :4] = np.nan, np.inf, -np.inf, -0.0
+    for layout in (x, np.asfortranarray(x), x[:, ::-1]):
+        y = tg.relu(layout)
+        np.testing.assert_array_equal(y, np.maximum(layout, 0))
+        assert y.dtype == x.dtype
+        assert y.flags.c_contiguous == layout.flags.c_contiguous or layout.strides[1] < 0

@@ -548,6 +548,13 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(np.multiply(x, -1.0) if whole else np.negative(x)))
 
 
+def _relu(x: Any) -> Any:
+    zero = _zero(x)
+    if type(x) is np.ndarray and x.size > 8192 and x.dtype.kind == "f":
+        return x.clip(zero, math.inf)  # three times faster than `maximum` with a number, and starts 2 µs later
+    return np.maximum(x, zero)
+
+
 def _softplus(x: Any) -> Any:
     return np.logaddexp(x, x.dtype.type(0) if hasattr(x, "dtype") else 0.0)
 
@@ -569,7 +576,7 @@ softplus: Unary = elementwise(
 )
 relu: Unary = elementwise(
     "relu",
-    lambda x: np.maximum(x, _zero(x)),
+    _relu,
     [lambda t, y, _x: t * (y > _zero(y))],
     reference=lambda x: (x + np.abs(x)) / 2,
     formula="the larger of x and 0",
