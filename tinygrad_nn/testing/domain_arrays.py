@@ -71,9 +71,13 @@ def reals(domain: Reals, dtype: DTypeLike = np.float64) -> st.SearchStrategy[flo
         low = np.nextafter(low, kind(np.inf)) if float(low) < a else low  # NumPy would round a, too, to compare
         high = np.nextafter(high, kind(-np.inf)) if float(high) > b else high
         drawn = st.floats(float(low), float(high), width=width, allow_subnormal=False)
-        return drawn.map(lambda x: x if abs(x) >= SMALLEST else 0.0) if low <= 0 <= high else drawn
+        return drawn.map(_not_tiny) if low <= 0 <= high else drawn
 
     return st.one_of([piece(a, b) for a, b in intervals(domain)])
+
+
+def _not_tiny(x: float) -> float:
+    return x if abs(x) >= SMALLEST else 0.0
 
 
 # -- one array --------------------------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ def _distinct_values(draw: Any, domains: Sequence[Domain], shapes: Sequence[Shap
     grid, spacing = _grid(low, high, total, margin)
     order = draw(st.lists(st.sampled_from(grid), min_size=total, max_size=total, unique=True))
     room = min(0.3, 1 - margin / spacing)
-    moves = draw(st.lists(st.floats(0, room), min_size=total, max_size=total))
+    moves = draw(st.lists(st.floats(0, room).map(_not_tiny), min_size=total, max_size=total))
     return iter([at + spacing * move for at, move in zip(order, moves, strict=True)])
 
 
