@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_nn as tg
-from tinygrad_nn.errors import DTypeError, GraphError, ShapeError, TinygradError
+from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError, TinygradError
 from tinygrad_nn.views import Views
 from tinygrad_nn.writes import WHOLE, contents
 
@@ -589,3 +589,28 @@ def test_a_leaf_that_takes_another_dtype_before_backward() -> None:
     loss.backward()
     assert p.grad is not None
     assert (p.grad.tolist(), p.grad.dtype) == ([5.0, 3.0], np.float64)
+
+
+def test_an_array_taken_over_from_a_tensor_is_shared_with_it() -> None:
+    w, y = leaf(1.0, 2.0), tg.zeros(2)
+    y.data = w  # type: ignore[assignment]
+    loss = (w**3).sum()
+    y.numpy()[0] = 99.0
+    with pytest.raises(GraphError, match="wrote into that array"):
+        loss.backward()
+    v, y = leaf(1.0, 2.0) * 2.0, tg.zeros(2)
+    y.data = v  # type: ignore[assignment]
+    v += v
+    assert v.tolist() == y.tolist() == [4.0, 8.0]
+
+
+def test_a_gradient_of_another_shape_is_not_added() -> None:
+    p = tg.nn.Parameter(np.ones(2))
+    (p * p).sum().backward()
+    p.data = np.ones(3)
+    with pytest.raises(ArgumentError, match=r"float64\(3,\) for a tensor whose .grad is float64\(2,\).*zero_grad"):
+        (p * p).sum().backward()
+    p.zero_grad()
+    (p * p).sum().backward()
+    assert p.grad is not None
+    assert p.grad.tolist() == [2.0, 2.0, 2.0]

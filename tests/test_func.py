@@ -356,3 +356,27 @@ def test_a_run_that_failed_is_over() -> None:
     with pytest.raises(ValueError, match="not today"):
         tg.func.grad(failing)(2.0)
     assert not tg.func.grad(lambda q: q * kept[0])(1.0).requires_grad
+
+
+def test_a_checkpoint_runs_again_as_in_the_run_it_was_made_in() -> None:
+    def part(z: Any, x: Any) -> Any:
+        return tg.func.grad(lambda w: w * w * z)(2.0) * (x * 1.0).sin()
+
+    def slope(x: Any) -> Any:
+        return tg.func.grad(lambda z: tg.autograd.checkpoint(part, z, x))(3.0)
+
+    for second in (tg.func.hessian(slope), tg.func.grad(tg.func.grad(slope))):
+        np.testing.assert_allclose(second(5.0).data, -4.0 * np.sin(5.0), rtol=1e-6)
+
+
+def test_a_pull_kept_from_a_run_that_is_over_has_no_history() -> None:
+    kept: list[Any] = []
+
+    def outer(q: Any) -> Any:
+        y, pull = tg.func.vjp(lambda x: x * x * q, tg.tensor(2.0))
+        kept.append(pull)
+        return y
+
+    assert tg.func.grad(outer)(3.0).item() == 4.0
+    (g,) = kept[0](tg.tensor(1.0))
+    assert (g.item(), g.requires_grad) == (12.0, False)

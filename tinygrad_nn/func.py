@@ -331,7 +331,7 @@ class _Trace:
         for s in self.sources:
             if isinstance(s._node, Leaf):
                 s._node.watched().run = self.run
-        with self.run, enable_grad():
+        with self.run.entered(), enable_grad():
             result = fn(*inputs, **kwargs)
         self.aux = None
         if has_aux:
@@ -346,8 +346,12 @@ class _Trace:
                 raise ArgumentError(f"{name}: the function must return a Tensor, or a tree of them, not {describe(y)}")
         self.nodes = graph.reachable([y._node for y in self.results if y._node is not None])
         ours = {s._node for s in self.sources}
-        # whether someone outside could differentiate a walk over what was recorded
-        self.observed = is_grad_enabled() and any(_is_open(n) and n not in ours for n in self.nodes)
+        self.outside = [n for n in self.nodes if isinstance(n, Leaf) and n not in ours] if is_grad_enabled() else []
+
+    @property
+    def observed(self) -> bool:
+        """Whether someone outside could differentiate a walk over what was recorded."""
+        return any((run := leaf.known.run) is None or not run.is_over() for leaf in self.outside)
 
     def value(self) -> Any:
         """What the function returned, as the caller sees it."""
@@ -386,7 +390,7 @@ class _Trace:
         if seeds:
             observed = self.observed or (is_grad_enabled() and _tracked(seeds.values()))
             sources = [s._node for s in self.sources]
-            with self.run, nullcontext() if observed else no_grad():
+            with self.run.entered(), nullcontext() if observed else no_grad():
                 found = gradients(seeds, sources, nodes=self.nodes, create=observed or batched, free=False)
         return [_zeros_like(s) if g is None else _in_batches(g, s) for g, s in zip(found, self.sources, strict=True)]
 
@@ -403,7 +407,7 @@ class _Trace:
         as_tensors = observed or any(isinstance(t, Batched) for t in starts)
         if not as_tensors:
             tangents = {n: t._data for n, t in tangents.items()}
-        with self.run, nullcontext() if observed else no_grad():
+        with self.run.entered(), nullcontext() if observed else no_grad():
             unpack = recorded if as_tensors else _as_saved
             strong_zero.forward(self.nodes, tangents, [y._node for y in self.results], unpack=unpack, fit=_fit)
         found = [tangents.get(y._node) for y in self.results]
@@ -411,11 +415,6 @@ class _Trace:
             _zeros_like(y) if t is None else _in_batches(t if isinstance(t, Tensor) else wrap(t, None), y)
             for t, y in zip(found, self.results, strict=True)
         ]
-
-
-def _is_open(node: graph.AnyNode) -> bool:
-    """Whether it is a leaf that someone may still differentiate by."""
-    return isinstance(node, Leaf) and ((run := node.known.run) is None or bool(run.inside))
 
 
 def _leaves_of(argument: Any) -> tuple[list[Any], Structure]:

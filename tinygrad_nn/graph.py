@@ -10,7 +10,9 @@ tree of references from results back to inputs, without cycles: dropping the res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,13 +56,25 @@ class Run:
     """
 
     def __init__(self) -> None:
-        self.inside: list[None] = []  # one for each time it is entered; lists are safe to change from several threads
+        self._inside: list[None] = []  # one for each time it is entered; lists are safe to change from several threads
 
-    def __enter__(self) -> None:
-        self.inside.append(None)
+    @contextmanager
+    def entered(self) -> Generator[None]:
+        """Inside, someone may differentiate by its leaves; also when a checkpoint runs this part again."""
+        token = _entered.set((*_entered.get(), self))
+        self._inside.append(None)
+        try:
+            yield
+        finally:
+            self._inside.pop()
+            _entered.reset(token)
 
-    def __exit__(self, *exc: object) -> None:
-        self.inside.pop()
+    def is_over(self) -> bool:
+        """Whether it is not entered: not in any thread, nor in this context, which a checkpoint may have kept."""
+        return not self._inside and self not in _entered.get()
+
+
+_entered: ContextVar[tuple[Run, ...]] = ContextVar("tinygrad_nn_entered", default=())
 
 
 class _Watched:

@@ -108,6 +108,8 @@ class Tensor:
         if array is self._data:  # as `x.data += 1` assigns it
             graph.writes.note(array, "x.data op= value", user_line())
         else:
+            if isinstance(value, Tensor):
+                views.expose(value)
             self._set_array(array)
             views.expose(self)
 
@@ -940,6 +942,11 @@ def _accumulate(leaf: Leaf, g: Any) -> None:
         leaf.grad = own(g)
     elif isinstance(g, Tensor) or old._node is not None:
         leaf.grad = old + g
+    elif old.shape != g.shape:
+        raise ArgumentError(
+            f"backward: a gradient {describe(g)} for a tensor whose .grad is {describe(old)}: it was given another "
+            "array since. Call zero_grad() first"
+        )
     else:
         total = old._array()
         total += g

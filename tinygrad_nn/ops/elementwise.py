@@ -551,7 +551,8 @@ def _sigmoid(x: Any) -> Any:
 def _relu(x: Any) -> Any:
     zero = _zero(x)
     if type(x) is np.ndarray and x.size > 8192 and x.dtype.kind == "f":
-        return x.clip(zero, math.inf)  # three times faster than `maximum` with a number, and starts 2 µs later
+        y = x.clip(zero, math.inf)  # with the next line twice as fast as `maximum` with a number, but starts 2 µs later
+        return np.add(y, zero, y)  # no -0
     return np.maximum(x, zero)
 
 
