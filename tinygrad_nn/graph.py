@@ -226,9 +226,9 @@ def reverse(
     the walk itself; without it rules run on the saved arrays, and sums go into buffers that this walk made. `fit`
     makes a cotangent the shape and dtype of its node, `observe` runs hooks. `careful` knows which cotangents are loose,
     because they come through operations that select or have infinite slopes, and mends what rules make of those (see
-    `strong_zero`). `inspect` is shown every
-    step, as (node, number of the argument, cotangent of the node, cotangent of the argument). Returns the cotangents of
-    all leaves and targets, and which of them are such buffers (others may share memory).
+    `strong_zero`). `inspect` is shown every step, as (node, number of the argument, cotangent of the node, cotangent of
+    the argument). Returns the cotangents of all leaves and targets, and which of them are such buffers (others may
+    share memory).
     """
     plain = unpack is None
     grads = dict(seeds)

@@ -165,9 +165,7 @@ class Tensor:
         """The gradient that `backward` accumulated: on leaves, and where `retain_grad` asked for it."""
         node = self._node
         if isinstance(node, Leaf):
-            if node.grad is not None and not isinstance(node.grad, Tensor):
-                node.grad = wrap(node.grad, None)
-            return node.grad
+            return _gradient_of(node)
         return None if node is None or node.watch is None else node.watch.grad
 
     @grad.setter
@@ -933,11 +931,16 @@ def _read_only(g: Any) -> Any:
     return g
 
 
+def _gradient_of(leaf: Leaf) -> Tensor | None:
+    """The gradient of a leaf, which becomes a Tensor when someone asks for it."""
+    if leaf.grad is not None and not isinstance(leaf.grad, Tensor):
+        leaf.grad = wrap(leaf.grad, None)
+    return leaf.grad
+
+
 def _accumulate(leaf: Leaf, g: Any) -> None:
     """Add a gradient to a leaf's, into the same memory where nothing is recorded."""
-    old = leaf.grad
-    if old is not None and not isinstance(old, Tensor):
-        old = leaf.grad = wrap(old, None)
+    old = _gradient_of(leaf)
     if old is None:
         leaf.grad = own(g)
     elif isinstance(g, Tensor) or old._node is not None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy import ndarray
 
 from .errors import GraphError, describe, operation_error
-from .graph import Leaf, Node, OpenNode, Watch
+from .graph import Leaf, Node, OpenNode
 from .lines import user_line
 from .registry import OPS, Op
 from .writes import Print, contents, owner, writes
@@ -184,8 +184,7 @@ def guard(node: Node, outside: int, exact: bool = False) -> None:
                     if isinstance(kept, ndarray):
                         found.append((name, kept, contents(kept, exact)))
     if found:
-        watch = node.watch = node.watch or Watch()
-        watch.kept = found
+        node.watched().kept = found
 
 
 def _base(t: Any) -> Any:

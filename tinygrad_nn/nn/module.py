@@ -360,7 +360,8 @@ class Module:
         try:
             chosen = np.dtype(dtype)
         except TypeError:
-            hint = "; arrays are in the processor's memory, there is no other device" if isinstance(dtype, str) else ""
+            device = isinstance(dtype, str) and dtype.partition(":")[0] in ("cpu", "cuda", "mps")
+            hint = "; arrays are in the processor's memory, there is no other device" if device else ""
             raise DTypeError(f"to: {describe(dtype)} is no dtype; use float16, float32 or float64{hint}") from None
         if chosen.kind != "f":
             raise DTypeError(f"to: {chosen} is not a floating dtype; use float16, float32 or float64")
